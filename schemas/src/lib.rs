@@ -12,20 +12,28 @@
 //! | what came out of it? | [`outcome`] |
 //! | what do the other rows hold? | [`repo`], [`branch`], [`task`] |
 //! | what are the things on NATS called, and how are they set up? | [`topology`] |
+//! | what do the rows and messages look like to other languages? | [`json`] |
 //! | what is a URL that git may be given? | [`remote`] |
 
+pub mod action;
 pub mod branch;
 pub mod id;
+pub mod job;
+pub mod json;
 pub mod outcome;
 pub mod remote;
 pub mod repo;
 pub mod task;
 pub mod time;
+pub mod topology;
 
+pub use action::{Action, ActionKind, ActionMessage, InvalidAction};
 pub use branch::{Branch, DiffStat};
 pub use id::{BranchName, InvalidId, JobId, Namespace, ObjectId, RepoId, TaskId, WorkerId};
+pub use job::{Job, JobEvent, JobSpec, JobStatus, Progress, Step};
 pub use outcome::{ErrorCode, JobError, JobResult};
 pub use remote::RemoteUrl;
 pub use repo::{Repository, Sync, SyncStatus};
 pub use task::{Task, TaskStatus};
 pub use time::Timestamp;
+pub use topology::Topology;
