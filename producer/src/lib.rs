@@ -1,1 +1,22 @@
-//! Placeholder.
+//! The client side of Backstack: publishes actions and reads, writes and watches their rows.
+//!
+//! Nothing here runs git. The service is built on the same modules, so that there is one
+//! implementation of every write with an expected revision and of every watch.
+//!
+//! | question | module |
+//! |---|---|
+//! | how does one get onto NATS, and what if it is not there? | [`connect`] |
+//! | are the streams, buckets and consumers there, and right? | [`topology`] |
+//! | how are rows read, written, listed and watched? | [`rows`] |
+//! | what time is it for a row? | [`clock`] |
+//! | how is the JetStream API asked, and what does it refuse? | [`api`] |
+
+pub mod api;
+pub mod clock;
+pub mod connect;
+pub mod rows;
+pub mod topology;
+
+pub use backstack_schemas as schemas;
+pub use connect::{ConnectError, ConnectOptions, connect};
+pub use rows::Rows;

@@ -1,0 +1,327 @@
+//! Creates what is missing of the streams, buckets and consumers, and checks what is there.
+//!
+//! Everything is asked for as [`backstack_schemas::topology`] spells it, through the raw JetStream
+//! API. Nothing that exists is ever changed: a setting that is not what it must be is an error which
+//! names it. Any number of processes may do this at once.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::Client;
+use backstack_schemas::Topology;
+use backstack_schemas::topology::{Choices, ConsumerSpec, Mismatch, StreamSpec};
+use futures_util::future::{join, try_join_all};
+use serde_json::{Value, json};
+
+use crate::api::{ApiError, ask, codes};
+
+/// Why the topology is not as it must be.
+#[derive(Debug, thiserror::Error)]
+pub enum TopologyError {
+    /// JetStream is off.
+    #[error(
+        "JetStream is not enabled on the NATS server, or not for this account; start it with \
+         `nats-server -js`, or give the account a `jetstream` section ({0})"
+    )]
+    NoJetStream(ApiError),
+    /// A stream, bucket or consumer cannot be made or asked about.
+    #[error("{what} {name} {problem}{hint}", hint = hint(.problem))]
+    Refused {
+        /// `stream` or `consumer`.
+        what: &'static str,
+        /// Its name.
+        name: String,
+        /// What the server says.
+        problem: Problem,
+    },
+    /// Settings that are not what they must be, every one.
+    #[error("{}", wrong_settings(.0))]
+    Mismatched(Vec<Mismatch>),
+}
+
+/// What was tried and how it failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Problem {
+    /// Making it.
+    #[error("cannot be created: {0}")]
+    Create(ApiError),
+    /// Asking about it.
+    #[error("cannot be looked up: {0}")]
+    Look(ApiError),
+}
+
+impl Problem {
+    const fn error(&self) -> &ApiError {
+        match self {
+            Self::Create(error) | Self::Look(error) => error,
+        }
+    }
+}
+
+/// What to do about a refusal.
+fn hint(problem: &Problem) -> &'static str {
+    match problem.error() {
+        ApiError::TimedOut { .. } => {
+            "; if the server is up, look for a permission violation in its log: this user must be \
+             allowed to publish on $JS.API.> and to read its inbox"
+        }
+        error => match error.err_code() {
+            Some(codes::STORAGE_EXCEEDED | codes::INSUFFICIENT_RESOURCES) => {
+                "; free or grant JetStream storage (max_file_store, or the account's limits)"
+            }
+            Some(codes::SUBJECTS_OVERLAP) => {
+                "; another stream has these subjects: remove it, or choose another --namespace"
+            }
+            Some(codes::REPLICAS_NOT_SUPPORTED) => {
+                "; this server is not in a cluster: use --replicas 1"
+            }
+            _ => "",
+        },
+    }
+}
+
+fn wrong_settings(mismatches: &[Mismatch]) -> String {
+    let lines: Vec<_> = mismatches.iter().map(ToString::to_string).collect();
+    format!(
+        "what exists on NATS has settings that Backstack cannot work with, and it repairs nothing by \
+         itself:\n  {}\nchange them (`nats stream edit`), delete what is not needed, or choose \
+         another --namespace",
+        lines.join("\n  ")
+    )
+}
+
+/// What is not as it must be, for a person to read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Streams that do not exist; a bucket is one too.
+    pub missing_streams: Vec<String>,
+    /// Consumers of the work queue that do not exist.
+    pub missing_consumers: Vec<String>,
+    /// Settings that are not what they must be.
+    pub mismatches: Vec<Mismatch>,
+    /// Pulls that wait at the consumers that exist: workers that are alive and ready for work.
+    pub waiting_pulls: u64,
+    /// Messages stored in the work queue, those held by workers included.
+    pub queued: u64,
+}
+
+impl Report {
+    /// Whether everything is there and right.
+    pub fn is_right(&self) -> bool {
+        self.missing_streams.is_empty()
+            && self.missing_consumers.is_empty()
+            && self.mismatches.is_empty()
+    }
+}
+
+/// Makes every stream, bucket and consumer that is missing and checks the others.
+///
+/// # Errors
+/// [`TopologyError`]. What was made before the error stays.
+pub async fn ensure(
+    client: &Client,
+    topology: &Topology,
+    choices: Choices,
+) -> Result<(), TopologyError> {
+    let streams = topology.streams(choices);
+    let infos = look_at_streams(client, &streams).await?;
+    let mut wrong = Vec::new();
+    // In order: the work queue sources from the schedules' stream.
+    for (spec, info) in streams.iter().zip(infos) {
+        let info = match info {
+            Some(info) => info,
+            None => create_stream(client, spec).await?,
+        };
+        wrong.extend(spec.mismatches(&info["config"]));
+    }
+    refuse(wrong)?;
+    ensure_consumers(client, topology, choices).await
+}
+
+async fn ensure_consumers(
+    client: &Client,
+    topology: &Topology,
+    choices: Choices,
+) -> Result<(), TopologyError> {
+    let present = list_consumers(client, &topology.actions_stream()).await?;
+    let specs = topology.consumers(choices);
+    let infos = try_join_all(
+        specs
+            .iter()
+            .map(async |spec| match present.get(&spec.name) {
+                Some(info) => Ok(info.clone()),
+                None => create_consumer(client, spec).await,
+            }),
+    )
+    .await?;
+    let wrong = specs
+        .iter()
+        .zip(&infos)
+        .flat_map(|(spec, info)| spec.mismatches(&info["config"]));
+    refuse(wrong.collect())
+}
+
+fn refuse(wrong: Vec<Mismatch>) -> Result<(), TopologyError> {
+    if wrong.is_empty() {
+        Ok(())
+    } else {
+        Err(TopologyError::Mismatched(wrong))
+    }
+}
+
+/// What is missing or wrong, without changing anything. Replicas and ack wait are the operator's
+/// choice: they need only agree with those of the work queue and of its first consumer.
+///
+/// # Errors
+/// [`TopologyError`] where the server cannot be asked.
+pub async fn check(client: &Client, topology: &Topology) -> Result<Report, TopologyError> {
+    let infos = look_at_streams(client, &topology.streams(Choices::default())).await?;
+    let stream = topology.actions_stream();
+    let of_queue = infos
+        .iter()
+        .flatten()
+        .find(|info| info["config"]["name"] == stream.as_str());
+    let consumers = match of_queue {
+        Some(_) => list_consumers(client, &stream).await?,
+        None => HashMap::new(),
+    };
+    let choices = chosen(of_queue, consumers.get(&Topology::worker_name(0)));
+    let mut report = Report {
+        queued: of_queue.map_or(0, |info| info["state"]["messages"].as_u64().unwrap_or(0)),
+        waiting_pulls: consumers
+            .values()
+            .map(|info| info["num_waiting"].as_u64().unwrap_or(0))
+            .sum(),
+        ..Report::default()
+    };
+    for (spec, info) in topology.streams(choices).iter().zip(&infos) {
+        match info {
+            Some(info) => report.mismatches.extend(spec.mismatches(&info["config"])),
+            None => report.missing_streams.push(spec.name.clone()),
+        }
+    }
+    for spec in topology.consumers(choices) {
+        match consumers.get(&spec.name) {
+            Some(info) => report.mismatches.extend(spec.mismatches(&info["config"])),
+            None => report.missing_consumers.push(spec.name),
+        }
+    }
+    Ok(report)
+}
+
+/// What the operator chose when the queue and its consumers were made.
+fn chosen(stream: Option<&Value>, consumer: Option<&Value>) -> Choices {
+    let mut choices = Choices::default();
+    let replicas = stream.and_then(|info| info["config"]["num_replicas"].as_u64());
+    if let Some(replicas) = replicas.and_then(|n| u8::try_from(n).ok()) {
+        choices.replicas = replicas;
+    }
+    if let Some(nanos) = consumer.and_then(|info| info["config"]["ack_wait"].as_u64()) {
+        choices.ack_wait = Duration::from_nanos(nanos);
+    }
+    choices
+}
+
+/// Fails with what to start where JetStream is off.
+async fn require_jetstream(client: &Client) -> Result<(), TopologyError> {
+    match ask(client, "INFO", &Value::Null).await {
+        Err(error @ ApiError::NoResponders { .. }) => Err(TopologyError::NoJetStream(error)),
+        Err(error)
+            if matches!(
+                error.err_code(),
+                Some(codes::NOT_ENABLED | codes::NOT_ENABLED_FOR_ACCOUNT)
+            ) =>
+        {
+            Err(TopologyError::NoJetStream(error))
+        }
+        // Not everyone may ask this; the requests that matter speak for themselves.
+        _ => Ok(()),
+    }
+}
+
+async fn look_at_streams(
+    client: &Client,
+    specs: &[StreamSpec],
+) -> Result<Vec<Option<Value>>, TopologyError> {
+    let looks = try_join_all(specs.iter().map(|spec| stream_info(client, &spec.name)));
+    let (there, infos) = join(require_jetstream(client), looks).await;
+    there.and(infos)
+}
+
+/// What the server says of a stream; `None` where there is none.
+async fn stream_info(client: &Client, name: &str) -> Result<Option<Value>, TopologyError> {
+    match ask(client, &format!("STREAM.INFO.{name}"), &Value::Null).await {
+        Ok(info) => Ok(Some(info)),
+        Err(error) if error.err_code() == Some(codes::STREAM_NOT_FOUND) => Ok(None),
+        Err(error) => Err(refused("stream", name, Problem::Look(error))),
+    }
+}
+
+fn refused(what: &'static str, name: &str, problem: Problem) -> TopologyError {
+    TopologyError::Refused {
+        what,
+        name: name.to_owned(),
+        problem,
+    }
+}
+
+/// Makes the stream; where somebody else was faster, returns theirs.
+async fn create_stream(client: &Client, spec: &StreamSpec) -> Result<Value, TopologyError> {
+    let subject = format!("STREAM.CREATE.{}", spec.name);
+    match ask(client, &subject, &spec.config).await {
+        Ok(info) => Ok(info),
+        Err(error) if error.err_code() == Some(codes::STREAM_NAME_EXISTS) => {
+            let theirs = stream_info(client, &spec.name).await?;
+            theirs.ok_or_else(|| refused("stream", &spec.name, Problem::Create(error)))
+        }
+        Err(error) => Err(refused("stream", &spec.name, Problem::Create(error))),
+    }
+}
+
+async fn create_consumer(client: &Client, spec: &ConsumerSpec) -> Result<Value, TopologyError> {
+    let mut subject = format!("CONSUMER.CREATE.{}.{}", spec.stream, spec.name);
+    if let Some(filter) = spec.config["filter_subject"].as_str() {
+        subject = format!("{subject}.{filter}");
+    }
+    let body = json!({
+        "stream_name": spec.stream,
+        "config": spec.config,
+        "action": "create",
+    });
+    let taken = [codes::CONSUMER_EXISTS, codes::CONSUMER_NAME_EXISTS];
+    let asked = async || ask(client, &subject, &body).await;
+    match asked().await {
+        Ok(info) => Ok(info),
+        Err(error) if error.err_code().is_some_and(|code| taken.contains(&code)) => {
+            let subject = format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name);
+            ask(client, &subject, &Value::Null)
+                .await
+                .map_err(|error| refused("consumer", &spec.name, Problem::Look(error)))
+        }
+        Err(error) => Err(refused("consumer", &spec.name, Problem::Create(error))),
+    }
+}
+
+/// Every consumer of the stream by its name; the server hands them out in pages.
+async fn list_consumers(
+    client: &Client,
+    stream: &str,
+) -> Result<HashMap<String, Value>, TopologyError> {
+    let subject = format!("CONSUMER.LIST.{stream}");
+    let mut found = HashMap::new();
+    loop {
+        let page = ask(client, &subject, &json!({ "offset": found.len() }))
+            .await
+            .map_err(|error| refused("consumers of stream", stream, Problem::Look(error)))?;
+        let consumers = page["consumers"].as_array().cloned().unwrap_or_default();
+        let before = found.len();
+        for info in consumers {
+            let name = info["name"].as_str().unwrap_or_default().to_owned();
+            found.insert(name, info);
+        }
+        let total = page["total"].as_u64().unwrap_or(0);
+        if found.len() as u64 >= total || found.len() == before {
+            return Ok(found);
+        }
+    }
+}
