@@ -1,3 +1,46 @@
-//! Placeholder.
+//! The Backstack service: durable pull consumers that run repository actions in the background.
+//!
+//! [`run`] connects, makes or checks every stream and bucket, and works until it is told to drain.
+//! A message goes through these modules:
+//!
+//! ```text
+//!  pull ──► line ──► ticket ──► runner ──► workflow ──► engine (git)
+//!            │ its turn?          │ row by compare-and-set   │
+//!            ▼                    ▼                          ▼
+//!          keeper              status, run               projection (branch rows)
+//! ```
+//!
+//! | question | module |
+//! |---|---|
+//! | how do messages come in? | [`pull`] |
+//! | who waits for whom? | [`line`], [`ticket`], [`row_hints`] |
+//! | until when is a message ours, and how is it settled? | [`delivery`], [`keeper`], [`boot_time`] |
+//! | which job is a message? | [`message`], [`stream`] |
+//! | who may run it, and what does its row say? | [`status`], [`run`], [`runner`] |
+//! | what becomes of an attempt? | [`decide`] |
+//! | what do the actions do? | [`workflow`], [`projection`] |
+//! | where does a message go that is no action? | [`dead_letter`] |
+//! | how is it all run on one machine? | [`dev`] |
 
+pub mod boot_time;
+pub mod config;
+pub mod dead_letter;
+pub mod decide;
+pub mod delivery;
 pub mod dev;
+pub mod keeper;
+pub mod line;
+pub mod message;
+pub mod permits;
+pub mod pull;
+pub mod row_hints;
+pub mod run;
+pub mod runner;
+pub mod service;
+pub mod status;
+pub mod stream;
+pub mod ticket;
+pub mod workflow;
+
+pub use config::Config;
+pub use service::{ServiceError, run};

@@ -169,7 +169,7 @@ pub struct PubAck {
 
 /// Sends a request and waits for its answer. The deadline covers handing it to the connection too,
 /// which waits while the connection is down and its queue is full.
-pub(crate) async fn request(
+pub async fn request(
     client: &Client,
     subject: &str,
     headers: Option<HeaderMap>,
@@ -218,7 +218,8 @@ fn read_answer(subject: &str, payload: &[u8]) -> Result<Value, ApiError> {
     })
 }
 
-pub(crate) fn garbled(subject: &str, problem: impl Into<String>) -> ApiError {
+/// The error of an answer that is not what the API says it is.
+pub fn garbled(subject: &str, problem: impl Into<String>) -> ApiError {
     ApiError::Garbled {
         subject: subject.to_owned(),
         problem: problem.into(),

@@ -178,7 +178,7 @@ impl Rows {
         }
         let stored = stored_headers(&headers)
             .ok_or_else(|| self.failed(bucket, api::garbled(&subject, "no sequence or time")))?;
-        self.clock.saw_stored(stored.1);
+        self.clock.saw(stored.1);
         self.read(bucket, key, stored, is_marker(&headers), &answer.payload)
     }
 
@@ -213,7 +213,7 @@ impl Rows {
         };
         let stored = Stored::parse(&answer["message"])
             .ok_or_else(|| self.failed(bucket, api::garbled(&subject, "no stored message")))?;
-        self.clock.saw_stored(stored.at);
+        self.clock.saw(stored.at);
         Ok(Some(stored))
     }
 

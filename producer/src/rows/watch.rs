@@ -125,7 +125,7 @@ impl Rows {
         let info = api::ask(self.client(), &subject, &Value::Null).await;
         let info = info.map_err(|error| self.failed(bucket, error))?;
         if let Ok(at) = serde_json::from_value::<Timestamp>(info["ts"].clone()) {
-            self.clock().saw_server_clock(at);
+            self.clock().saw(at);
         }
         Ok(info["created"].as_str().unwrap_or_default().to_owned())
     }
@@ -193,7 +193,7 @@ impl<T: DeserializeOwned + Send + 'static> Watcher<T> {
 
     async fn hand_on(&mut self, entry: &Entry) -> Result<(), Unwanted> {
         self.last = entry.revision;
-        self.rows.clock().saw_stored(entry.at);
+        self.rows.clock().saw(entry.at);
         let key = self.rows.key_of(self.bucket, &entry.subject).to_owned();
         let stored = (entry.revision, entry.at);
         let read = self

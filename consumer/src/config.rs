@@ -1,0 +1,211 @@
+//! What the operator may choose for `backstackd run`. Every flag is an environment variable too.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use backstack_producer::connect::ConnectOptions;
+use backstack_schemas::remote::Protocol;
+use clap::Args;
+
+/// How the service runs.
+#[derive(Args, Clone, Debug)]
+pub struct Config {
+    /// Where NATS is.
+    #[command(flatten)]
+    pub connect: ConnectOptions,
+
+    /// Copies of each stream and bucket, 1 or 3; counts when they are made, never after
+    #[arg(long, env = "BACKSTACK_REPLICAS", default_value_t = 1, value_parser = replicas)]
+    pub replicas: u8,
+
+    /// Where the mirrors are; this process has it alone
+    #[arg(
+        long,
+        env = "BACKSTACK_STATE_DIR",
+        value_name = "DIR",
+        default_value = "backstack-state"
+    )]
+    pub state_dir: PathBuf,
+
+    /// Jobs that run at once
+    #[arg(long, env = "BACKSTACK_CONCURRENCY", default_value_t = default_concurrency(), value_parser = at_least_one)]
+    pub concurrency: u32,
+
+    /// Attempts that a job has
+    #[arg(long, env = "BACKSTACK_MAX_ATTEMPTS", default_value_t = 5, value_parser = at_least_one)]
+    pub max_attempts: u32,
+
+    /// How long a worker may be silent before its messages are delivered again
+    #[arg(long, env = "BACKSTACK_ACK_WAIT", default_value = "30s", value_parser = duration)]
+    pub ack_wait: Duration,
+
+    /// How long one attempt may take
+    #[arg(long, env = "BACKSTACK_ACTION_TIMEOUT", default_value = "15m", value_parser = duration)]
+    pub action_timeout: Duration,
+
+    /// How long running jobs may go on after the first SIGTERM or SIGINT
+    #[arg(long, env = "BACKSTACK_DRAIN_TIMEOUT", default_value = "30s", value_parser = duration)]
+    pub drain_timeout: Duration,
+
+    /// Who commits what is replayed
+    #[arg(
+        long,
+        env = "BACKSTACK_COMMITTER",
+        value_name = "NAME <EMAIL>",
+        default_value = "Backstack <backstack@localhost>"
+    )]
+    pub committer: Identity,
+
+    /// Protocols that remotes may use
+    #[arg(
+        long,
+        env = "BACKSTACK_ALLOW_PROTOCOL",
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "https,ssh"
+    )]
+    pub allow_protocol: Vec<Protocol>,
+
+    /// Hosts that remotes may be on; all, unless given
+    #[arg(
+        long,
+        env = "BACKSTACK_ALLOW_HOST",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    pub allow_host: Option<Vec<String>>,
+
+    /// The git command; the one on PATH, unless given
+    #[arg(long, env = "BACKSTACK_GIT", value_name = "FILE")]
+    pub git: Option<PathBuf>,
+
+    /// Bytes that mirrors may take in all (as 500M, 20G); the least recently used go first
+    #[arg(long, env = "BACKSTACK_MIRROR_BUDGET", value_name = "SIZE", value_parser = size)]
+    pub mirror_budget: Option<u64>,
+}
+
+/// A name and an address, as git writes them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The name.
+    pub name: String,
+    /// The address.
+    pub email: String,
+}
+
+impl std::str::FromStr for Identity {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad =
+            || format!("{text:?} is no committer; write it like 'Jane Doe <jane@example.com>'");
+        let (name, email) = text
+            .strip_suffix('>')
+            .and_then(|t| t.split_once('<'))
+            .ok_or_else(bad)?;
+        let (name, email) = (name.trim(), email.trim());
+        let unsafe_text = |part: &str| {
+            part.is_empty() || part.contains(|c: char| c.is_control() || c == '<' || c == '>')
+        };
+        if unsafe_text(name) || unsafe_text(email) {
+            return Err(bad());
+        }
+        Ok(Self {
+            name: name.to_owned(),
+            email: email.to_owned(),
+        })
+    }
+}
+
+fn default_concurrency() -> u32 {
+    let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+    u32::try_from(cores * 2).unwrap_or(u32::MAX)
+}
+
+fn replicas(text: &str) -> Result<u8, String> {
+    match text {
+        "1" => Ok(1),
+        "3" => Ok(3),
+        _ => Err("must be 1 or 3".to_owned()),
+    }
+}
+
+fn at_least_one(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        Ok(0) | Err(_) => Err("must be a whole number, at least 1".to_owned()),
+        Ok(number) => Ok(number),
+    }
+}
+
+/// A span of time: a number with `ms`, `s`, `m` or `h`.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is no span of time; write it like 500ms, 30s, 15m or 1h");
+    let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    let millis = match unit {
+        "ms" => Some(1),
+        "s" => Some(1_000),
+        "m" => Some(60_000),
+        "h" => Some(3_600_000),
+        _ => None,
+    };
+    let millis = millis
+        .and_then(|unit: u64| unit.checked_mul(number))
+        .ok_or_else(bad)?;
+    if millis == 0 {
+        Err(bad())
+    } else {
+        Ok(Duration::from_millis(millis))
+    }
+}
+
+/// A number of bytes, with `K`, `M`, `G` or `T` for powers of 1,024.
+fn size(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is no size; write it like 500M or 20G");
+    let (number, unit) = match text.char_indices().last() {
+        Some((end, last)) if last.is_ascii_alphabetic() => (&text[..end], Some(last)),
+        _ => (text, None),
+    };
+    let power = match unit.map(|unit| unit.to_ascii_uppercase()) {
+        None => 0,
+        Some('K') => 1,
+        Some('M') => 2,
+        Some('G') => 3,
+        Some('T') => 4,
+        Some(_) => return Err(bad()),
+    };
+    let number: u64 = number.parse().map_err(|_| bad())?;
+    number.checked_mul(1_024_u64.pow(power)).ok_or_else(bad)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_spans_and_sizes_and_refuses_what_is_none() {
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("15m"), Ok(Duration::from_secs(900)));
+        for bad in ["", "5", "s", "0s", "-1s", "1d", "99999999999999999999h"] {
+            assert!(duration(bad).is_err(), "{bad}");
+        }
+        assert_eq!(size("20G"), Ok(20 << 30));
+        assert_eq!(size("7"), Ok(7));
+        for bad in ["", "G", "1X", "é", "99999999T"] {
+            assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_committer_has_a_name_and_an_address() {
+        let read: Identity = "Jane Doe <jane@example.com>".parse().unwrap();
+        assert_eq!(
+            (read.name.as_str(), read.email.as_str()),
+            ("Jane Doe", "jane@example.com")
+        );
+        for bad in ["", "Jane", "<a@b>", "Jane <>", "Ja\nne <a@b>", "a <b> <c>"] {
+            assert!(bad.parse::<Identity>().is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! Messages that no job can be made of are kept, whole, where a person can look at them.
+
+use async_nats::{Client, HeaderMap};
+use backstack_producer::api::{self, ApiError};
+use backstack_schemas::Topology;
+use backstack_schemas::topology::DeadReason;
+
+use crate::message::StoredMessage;
+
+/// Headers that would change what publishing means, or that this copy sets itself.
+const NOT_COPIED: [&str; 7] = [
+    "Nats-Msg-Id",
+    "Nats-Expected-Stream",
+    "Nats-Expected-Last-Sequence",
+    "Nats-Expected-Last-Subject-Sequence",
+    "Nats-Expected-Last-Msg-Id",
+    "Nats-Rollup",
+    "Nats-TTL",
+];
+
+/// Writes dead letters.
+#[derive(Clone, Debug)]
+pub struct DeadLetters {
+    client: Client,
+    topology: Topology,
+}
+
+impl DeadLetters {
+    /// Dead letters of this installation.
+    pub fn new(client: Client, topology: Topology) -> Self {
+        Self { client, topology }
+    }
+
+    /// Copies the message to `<ns>.dead.<reason>`, with its payload, its headers, its subject in
+    /// `Backstack-Subject` and `Nats-Msg-Id` `<stream>:<sequence>`, so that burying it again after a
+    /// crash adds nothing.
+    ///
+    /// # Errors
+    /// The stream did not confirm it; the message must not be given up yet.
+    pub async fn bury(&self, reason: DeadReason, message: &StoredMessage) -> Result<(), ApiError> {
+        let subject = self.topology.dead_subject(reason);
+        let headers = Some(self.headers(message));
+        let payload = message.payload.clone();
+        api::publish(&self.client, &subject, headers, payload, api::DEADLINE).await?;
+        tracing::warn!(sequence = message.sequence, subject, "dead letter");
+        Ok(())
+    }
+
+    fn headers(&self, message: &StoredMessage) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, values) in message.headers.iter() {
+            let text: &str = name.as_ref();
+            if !NOT_COPIED.iter().any(|not| not.eq_ignore_ascii_case(text)) {
+                values
+                    .iter()
+                    .for_each(|value| headers.append(name.clone(), value.clone()));
+            }
+        }
+        let id = format!("{}:{}", self.topology.actions_stream(), message.sequence);
+        headers.insert("Nats-Msg-Id", id.as_str());
+        headers.insert("Backstack-Subject", message.subject.as_str());
+        headers
+    }
+}

@@ -1,0 +1,251 @@
+//! The lines: one for each repository of which this process holds messages.
+//!
+//! A line is a task. It asks for the turn of its oldest message only, runs it when the turn has come
+//! and a permit is free, and ends when it holds nothing. Messages that wait hold no permit, and of a
+//! waiting message only the ticket and the ack subject are kept.
+//!
+//! ```text
+//! pull ──► arrive ──► line of the repository ──► ticket: ours? ──► permit ──► Runner::run
+//!                        │ waits for older ones        │ none within 100 ms
+//!                        ▼                             ▼
+//!                  kept by signs of life       back with a negative ack
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstack_schemas::RepoId;
+use backstack_schemas::topology::QueueSubject;
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+use tokio_util::task::TaskTracker;
+
+use crate::delivery::{Delivered, Delivery, Hold, Verdict};
+use crate::message::StoredMessage;
+use crate::runner::{Ended, Runner};
+use crate::ticket::Turn;
+
+/// How long a message whose turn has come waits for a permit before it goes back, so that no worker
+/// hoards what another could run.
+const PERMIT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long to wait before asking for a turn again: from the first to the last, doubling.
+const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(1_000));
+
+/// Every line of this process.
+#[derive(Debug)]
+pub struct Lines {
+    runner: Arc<Runner>,
+    lines: Mutex<HashMap<RepoId, Arc<Line>>>,
+    tasks: TaskTracker,
+}
+
+/// The messages of one repository that this process holds.
+#[derive(Debug)]
+struct Line {
+    subject: QueueSubject,
+    held: Mutex<Held>,
+    arrived: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    waiting: BTreeMap<u64, Delivery>,
+    running: Option<(u64, Arc<Hold>)>,
+}
+
+impl Lines {
+    /// No lines yet.
+    pub fn new(runner: Arc<Runner>) -> Arc<Self> {
+        Arc::new(Self {
+            runner,
+            lines: Mutex::default(),
+            tasks: TaskTracker::new(),
+        })
+    }
+
+    /// Takes in a message that was just delivered.
+    pub fn arrive(self: &Arc<Self>, subject: QueueSubject, message: Delivered) {
+        let mut lines = self.lines.lock();
+        if let Some(line) = lines.get(&subject.repo) {
+            line.admit(&self.runner, message);
+            return;
+        }
+        let repo = subject.repo.clone();
+        let line = Arc::new(Line {
+            subject,
+            held: Mutex::default(),
+            arrived: Notify::new(),
+        });
+        line.admit(&self.runner, message);
+        lines.insert(repo, Arc::clone(&line));
+        self.tasks.spawn(Arc::clone(self).serve(line));
+    }
+
+    /// Messages held, those being run included.
+    pub fn held(&self) -> usize {
+        let lines = self.lines.lock();
+        lines.values().map(|line| line.held.lock().len()).sum()
+    }
+
+    /// Gives back every message that waits, line by line, oldest first.
+    pub async fn hand_back_waiting(&self) {
+        let lines: Vec<_> = self.lines.lock().values().map(Arc::clone).collect();
+        for line in lines {
+            line.hand_back_all().await;
+        }
+    }
+
+    /// Returns when every line has ended; to be called once no more messages arrive.
+    pub async fn ended(&self) {
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn serve(self: Arc<Self>, line: Arc<Line>) {
+        let mut floor = 1;
+        let mut pause = ASK_AGAIN.0;
+        loop {
+            if self.runner.is_draining() {
+                line.hand_back_all().await;
+            }
+            let Some(oldest) = line.oldest() else {
+                if self.close_if_empty(&line) {
+                    return;
+                }
+                continue;
+            };
+            let turn = self
+                .runner
+                .tickets()
+                .ask(&line.subject, oldest, &mut floor)
+                .await;
+            match turn {
+                Ok(Turn::Ours(message)) => {
+                    pause = ASK_AGAIN.0;
+                    if self.serve_one(&line, oldest, *message).await == Some(Ended::Finished) {
+                        floor = floor.max(oldest + 1);
+                    }
+                    continue;
+                }
+                Ok(Turn::Finished) => {
+                    line.settle(oldest, Verdict::Ack).await;
+                    continue;
+                }
+                Ok(Turn::After(first)) => {
+                    tracing::trace!(repo = %line.subject.repo, oldest, first, "waits for its turn");
+                }
+                Err(error) => tracing::warn!(repo = %line.subject.repo, %error, "no ticket"),
+            }
+            self.wait(&line, pause).await;
+            pause = (pause * 2).min(ASK_AGAIN.1);
+        }
+    }
+
+    /// Runs the message whose turn has come, if it is still held and a permit is to be had.
+    async fn serve_one(&self, line: &Line, own: u64, message: StoredMessage) -> Option<Ended> {
+        let permit = tokio::time::timeout(PERMIT_PATIENCE, self.runner.permits().take()).await;
+        let Ok(permit) = permit else {
+            line.settle(own, Verdict::Nak(Duration::ZERO)).await;
+            return None;
+        };
+        let delivery = line.start(own)?;
+        let ended = self.runner.run(delivery, message, &line.subject).await;
+        line.held.lock().running = None;
+        drop(permit);
+        Some(ended)
+    }
+
+    /// Waits for another message, for something to happen to an older one's row, or for `pause`.
+    async fn wait(&self, line: &Line, pause: Duration) {
+        tokio::select! {
+            () = line.arrived.notified() => {}
+            () = self.runner.row_changed(&line.subject.repo) => {}
+            () = self.runner.drain_begins() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+
+    /// Takes an empty line off the list; `false` where a message has come in meanwhile.
+    fn close_if_empty(&self, line: &Line) -> bool {
+        let mut lines = self.lines.lock();
+        let empty = line.held.lock().len() == 0;
+        if empty {
+            lines.remove(&line.subject.repo);
+        }
+        empty
+    }
+}
+
+impl Line {
+    fn admit(&self, runner: &Runner, message: Delivered) {
+        let mut held = self.held.lock();
+        if let Some((_, hold)) = held
+            .running
+            .as_ref()
+            .filter(|(s, _)| *s == message.sequence)
+        {
+            hold.renew(message);
+            return;
+        }
+        // A message that comes in again while it waits is held under its new delivery.
+        let sequence = message.sequence;
+        let known = held
+            .waiting
+            .get(&sequence)
+            .filter(|delivery| delivery.hold().is_held());
+        if let Some(delivery) = known {
+            delivery.hold().renew(message);
+        } else {
+            let lapsed = held.waiting.insert(sequence, runner.hold(message));
+            lapsed.into_iter().for_each(Delivery::let_go);
+        }
+        self.arrived.notify_one();
+    }
+
+    /// The lowest ticket that waits and is still ours; those that are no longer are let go.
+    fn oldest(&self) -> Option<u64> {
+        let mut held = self.held.lock();
+        while let Some(first) = held.waiting.first_entry() {
+            if first.get().hold().is_held() {
+                return Some(*first.key());
+            }
+            first.remove().let_go();
+        }
+        None
+    }
+
+    /// Takes the message out to be run; `None` where it is no longer ours.
+    fn start(&self, own: u64) -> Option<Delivery> {
+        let mut held = self.held.lock();
+        let delivery = held.waiting.remove(&own)?;
+        if !delivery.hold().is_held() {
+            delivery.let_go();
+            return None;
+        }
+        delivery.set_running();
+        held.running = Some((own, Arc::clone(delivery.hold())));
+        Some(delivery)
+    }
+
+    async fn settle(&self, own: u64, verdict: Verdict) {
+        let delivery = self.held.lock().waiting.remove(&own);
+        if let Some(delivery) = delivery {
+            delivery.settle(verdict).await;
+        }
+    }
+
+    /// Gives every waiting message back, oldest first.
+    async fn hand_back_all(&self) {
+        while let Some(oldest) = self.oldest() {
+            self.settle(oldest, Verdict::Nak(Duration::ZERO)).await;
+        }
+    }
+}
+
+impl Held {
+    fn len(&self) -> usize {
+        self.waiting.len() + usize::from(self.running.is_some())
+    }
+}

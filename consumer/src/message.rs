@@ -1,0 +1,114 @@
+//! A stored action message: what the publisher sent, and which job it is.
+
+use async_nats::HeaderMap;
+use backstack_schemas::topology::QueueSubject;
+use backstack_schemas::{ActionKind, ActionMessage, InvalidAction, JobId, Timestamp, Topology};
+use bytes::Bytes;
+
+/// A message as the work queue stores it.
+#[derive(Clone, Debug)]
+pub struct StoredMessage {
+    /// Its ticket.
+    pub sequence: u64,
+    /// When it was stored, in nanoseconds since the Unix epoch.
+    pub stored_nanos: i128,
+    /// Its stored subject, after the stream's transform.
+    pub subject: String,
+    /// Its headers.
+    pub headers: HeaderMap,
+    /// Its payload.
+    pub payload: Bytes,
+}
+
+impl StoredMessage {
+    /// When it was stored: the job's `created_at`, and the least its commits are dated.
+    pub fn stored_at(&self) -> Timestamp {
+        let millis = i64::try_from(self.stored_nanos / 1_000_000).ok();
+        millis
+            .and_then(Timestamp::from_unix_millis)
+            .unwrap_or_else(|| Timestamp::new(std::time::SystemTime::UNIX_EPOCH.into()))
+    }
+
+    /// What the payload asks for.
+    pub fn decode(&self, subject: &QueueSubject) -> Result<ActionMessage, InvalidAction> {
+        let kind: ActionKind = subject.action.parse()?;
+        ActionMessage::decode(kind, &self.payload)
+    }
+
+    /// The job's id: the payload's, else the message id's, else one derived from where and when the
+    /// message was stored. A schedule makes many messages of one payload, so there only the last
+    /// counts (contract, section 2).
+    pub fn job_id(&self, topology: &Topology, subject: &QueueSubject) -> JobId {
+        let chosen = || {
+            let in_payload = self.decode(subject).ok().and_then(|message| message.job_id);
+            in_payload.or_else(|| {
+                let header = self.headers.get(async_nats::header::NATS_MESSAGE_ID)?;
+                JobId::from_message_id(header.as_str(), &subject.repo)
+            })
+        };
+        let scheduled = self.headers.get("Nats-Scheduler").is_some();
+        let chosen = if scheduled { None } else { chosen() };
+        chosen.unwrap_or_else(|| {
+            JobId::derived(&topology.actions_stream(), self.sequence, self.stored_nanos)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(header: Option<&str>, payload: &str) -> StoredMessage {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = header {
+            headers.insert("Nats-Msg-Id", id);
+        }
+        StoredMessage {
+            sequence: 7,
+            stored_nanos: 1_700_000_000_123_456_789,
+            subject: "backstack.queue.3.web.sync_repo".to_owned(),
+            headers,
+            payload: payload.to_owned().into(),
+        }
+    }
+
+    fn id_of(message: &StoredMessage) -> JobId {
+        let topology = Topology::default();
+        let subject = topology.parse_queue_subject(&message.subject).unwrap();
+        message.job_id(&topology, &subject)
+    }
+
+    const A: &str = "01999999-9999-7999-8999-99999999aaaa";
+    const B: &str = "01999999-9999-7999-8999-99999999bbbb";
+
+    #[test]
+    fn the_payloads_id_comes_first_then_the_headers_then_a_derived_one() {
+        let payload = format!(r#"{{"job_id": "{A}"}}"#);
+        assert_eq!(id_of(&message(Some(B), &payload)).to_string(), A);
+        assert_eq!(id_of(&message(Some(B), "")).to_string(), B);
+        assert_eq!(
+            id_of(&message(Some(&format!("web.{B}")), "")).to_string(),
+            B
+        );
+        let derived = id_of(&message(None, ""));
+        assert_eq!(derived, id_of(&message(Some("nightly"), "")));
+        assert_eq!(
+            derived,
+            JobId::derived("BACKSTACK_ACTIONS", 7, 1_700_000_000_123_456_789)
+        );
+    }
+
+    #[test]
+    fn what_a_schedule_produced_gets_an_id_of_its_own() {
+        let mut scheduled = message(Some(B), &format!(r#"{{"job_id": "{A}"}}"#));
+        scheduled
+            .headers
+            .insert("Nats-Scheduler", "backstack.schedules.web.nightly");
+        assert_eq!(id_of(&scheduled), id_of(&message(None, "")));
+    }
+
+    #[test]
+    fn a_payload_that_is_no_action_still_has_an_id() {
+        assert_eq!(id_of(&message(Some(B), "{")).to_string(), B);
+    }
+}

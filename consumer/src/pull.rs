@@ -1,0 +1,277 @@
+//! Pulling: one task for each partition's consumer, and one for what no partition took.
+//!
+//! Each asks for one message at a time, with the priority that this worker has for the partition:
+//! the server serves the lowest number that waits, so the same repositories keep coming to the worker
+//! whose mirrors are warm, and overflow to another when that one is full or gone. While no permit is
+//! free nothing new is asked for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_nats::{Message, StatusCode, Subscriber};
+use backstack_producer::rows::Rows;
+use backstack_schemas::topology::{
+    Bucket, DeadReason, PARTITIONS, PRIORITY_GROUP, QueueSubject, job_key,
+};
+use backstack_schemas::{JobStatus, Topology, WorkerId};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use serde::Deserialize;
+use serde_json::json;
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::delivery::{Delivered, Verdict};
+use crate::line::Lines;
+use crate::message::StoredMessage;
+use crate::runner::Runner;
+
+/// Priorities are 0 to 9, the lowest first.
+const PRIORITIES: u64 = 10;
+
+/// Pulls from every consumer until the runner drains.
+#[derive(Debug)]
+pub struct Pulls {
+    runner: Arc<Runner>,
+    lines: Arc<Lines>,
+    /// Counts connections, so that pulls which a lost one took along are asked for anew.
+    connections: watch::Receiver<u64>,
+}
+
+/// One consumer to pull from.
+struct Source {
+    consumer: String,
+    /// Absent for the consumer of what no partition took: it has no priority group.
+    priority: Option<u64>,
+}
+
+impl Pulls {
+    /// Pulls for `runner` into `lines`.
+    pub fn new(
+        runner: Arc<Runner>,
+        lines: Arc<Lines>,
+        connections: watch::Receiver<u64>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            runner,
+            lines,
+            connections,
+        })
+    }
+
+    /// Pulls until the runner drains; returns when the last message that had been sent is dealt with.
+    pub async fn run(self: Arc<Self>) {
+        let tasks = TaskTracker::new();
+        for source in sources(&self.runner.worker) {
+            tasks.spawn(Arc::clone(&self).pull_from(source));
+        }
+        tasks.close();
+        tasks.wait().await;
+    }
+
+    async fn pull_from(self: Arc<Self>, source: Source) {
+        let mut connections = self.connections.clone();
+        let inbox = self.runner.client.new_inbox();
+        let Ok(mut replies) = self.runner.client.subscribe(inbox.clone()).await else {
+            // Subscribing fails only on a client that is closed for good.
+            return;
+        };
+        loop {
+            tokio::select! {
+                () = self.runner.drain.cancelled() => break,
+                () = self.runner.permits().until_one_is_free() => {}
+            }
+            connections.mark_unchanged();
+            self.ask(&source, &inbox).await;
+            let reply = tokio::select! {
+                () = self.runner.drain.cancelled() => break,
+                reply = tokio::time::timeout(self.expires() + Duration::from_secs(2), replies.next()) => reply,
+                _ = connections.changed() => continue,
+            };
+            match reply {
+                Ok(Some(message)) => self.take(message, &source).await,
+                Ok(None) => return,
+                Err(_) => tracing::debug!(source.consumer, "a pull was never answered"),
+            }
+        }
+        self.give_back(replies, &source).await;
+    }
+
+    /// How long the server keeps a pull that nothing answers.
+    fn expires(&self) -> Duration {
+        (self.runner.limits.ack_wait / 2).clamp(Duration::from_secs(1), Duration::from_secs(15))
+    }
+
+    async fn ask(&self, source: &Source, inbox: &str) {
+        let mut request = json!({"batch": 1, "expires": self.expires().as_nanos() as u64});
+        if let Some(priority) = source.priority {
+            request["group"] = json!(PRIORITY_GROUP);
+            request["priority"] = json!(priority);
+        }
+        let subject = format!(
+            "$JS.API.CONSUMER.MSG.NEXT.{}.{}",
+            self.runner.topology.actions_stream(),
+            source.consumer
+        );
+        let payload = Bytes::from(request.to_string());
+        let asked = self
+            .runner
+            .client
+            .publish_with_reply(subject, inbox.to_owned(), payload)
+            .await;
+        if let Err(error) = asked {
+            tracing::warn!(source.consumer, %error, "could not ask for a message");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// A reply to a pull: a message, or a status that says why there is none.
+    async fn take(&self, message: Message, source: &Source) {
+        if let Some(status) = message.status {
+            let why = message.description.unwrap_or_default();
+            match status {
+                StatusCode::TIMEOUT | StatusCode::NOT_FOUND | StatusCode::IDLE_HEARTBEAT => {}
+                StatusCode::NO_RESPONDERS => {
+                    tracing::warn!(source.consumer, "nobody answers for this consumer");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+                status => {
+                    tracing::warn!(source.consumer, %status, why, "a pull was refused");
+                    tokio::time::sleep(Duration::from_millis(250)).await;
+                }
+            }
+            return;
+        }
+        self.sort(message).await;
+    }
+
+    /// A delivered message goes to its repository's line, or to the dead letters.
+    async fn sort(&self, message: Message) {
+        let Some(mut delivered) = message.reply.as_ref().and_then(Delivered::parse) else {
+            tracing::warn!(subject = %message.subject, "a message without an ack subject");
+            return;
+        };
+        let topology = &self.runner.topology;
+        let stored = StoredMessage {
+            sequence: delivered.sequence,
+            stored_nanos: delivered.stored_nanos,
+            subject: message.subject.to_string(),
+            headers: message.headers.unwrap_or_default(),
+            payload: message.payload,
+        };
+        let Some(subject) = topology.parse_queue_subject(&stored.subject) else {
+            self.bury(delivered, &stored).await;
+            return;
+        };
+        if delivered.count > 1 {
+            delivered.found_running =
+                found_running(&self.runner.rows, topology, &stored, &subject).await;
+        }
+        self.lines.arrive(subject, delivered);
+    }
+
+    /// No repository, so no line and no row: the dead letters have it.
+    async fn bury(&self, delivered: Delivered, message: &StoredMessage) {
+        let delivery = self.runner.hold(delivered);
+        let buried = self
+            .runner
+            .dead_letters
+            .bury(DeadReason::BadSubject, message)
+            .await;
+        let verdict = match buried {
+            Ok(()) => Verdict::Term,
+            Err(error) => {
+                tracing::warn!(%error, "the dead letters did not take the message");
+                Verdict::Nak(Duration::from_secs(1))
+            }
+        };
+        delivery.settle(verdict).await;
+    }
+
+    /// Takes the interest in further messages back, and hands back those that were on their way.
+    async fn give_back(&self, mut replies: Subscriber, source: &Source) {
+        if let Err(error) = replies.drain().await {
+            tracing::debug!(source.consumer, %error, "could not unsubscribe");
+            return;
+        }
+        while let Some(message) = replies.next().await {
+            if let Some(delivered) = message.reply.as_ref().and_then(Delivered::parse) {
+                self.runner
+                    .hold(delivered)
+                    .settle(Verdict::Nak(Duration::ZERO))
+                    .await;
+            }
+        }
+    }
+}
+
+/// The run that a redelivered message's job is in, where its row is `running`: only such a row may
+/// be taken over by this delivery.
+async fn found_running(
+    rows: &Rows,
+    topology: &Topology,
+    message: &StoredMessage,
+    subject: &QueueSubject,
+) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Running {
+        status: JobStatus,
+        run: u64,
+    }
+    let key = job_key(&subject.repo, message.job_id(topology, subject));
+    let row = rows
+        .get_leader::<Running>(Bucket::Jobs, &key)
+        .await
+        .ok()??;
+    (row.value.status == JobStatus::Running).then_some(row.value.run)
+}
+
+fn sources(worker: &WorkerId) -> Vec<Source> {
+    let partitions = (0..PARTITIONS).map(|partition| Source {
+        consumer: Topology::worker_name(partition),
+        priority: Some(priority(worker, partition)),
+    });
+    let rest = Source {
+        consumer: Topology::REST_NAME.to_owned(),
+        priority: None,
+    };
+    partitions.chain([rest]).collect()
+}
+
+/// This worker's priority for a partition: a hash of both (FNV-1a), so that each worker is first in
+/// line for about a tenth of the partitions and no list of members is needed.
+fn priority(worker: &WorkerId, partition: u32) -> u64 {
+    let bytes = worker.as_str().bytes().chain(partition.to_be_bytes());
+    let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    });
+    // The low bits of FNV-1a hardly mix; fold the high ones in.
+    (hash ^ (hash >> 32)) % PRIORITIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priorities_spread_the_partitions_over_the_workers() {
+        let workers: Vec<_> = (1..=20)
+            .map(|pid| WorkerId::generate("host", pid))
+            .collect();
+        let mut counts = [0_u32; PRIORITIES as usize];
+        for worker in &workers {
+            for partition in 0..PARTITIONS {
+                counts[usize::try_from(priority(worker, partition)).unwrap()] += 1;
+            }
+        }
+        // 640 draws over ten numbers: 64 each, and far from none anywhere.
+        assert!(counts.iter().all(|count| *count > 30), "{counts:?}");
+    }
+
+    #[test]
+    fn every_partition_and_the_rest_is_pulled_from() {
+        let sources = sources(&WorkerId::generate("host", 1));
+        assert_eq!(sources.len(), 33);
+        assert!(sources[32].priority.is_none());
+    }
+}

@@ -1,0 +1,303 @@
+//! The row of the job that this process runs: taken, changed and ended by compare-and-set.
+//!
+//! JetStream does not fence workers, so the row does. Each run takes it with a new `run`; from then
+//! on every change is a compare-and-set on the revision this process wrote last. A lost one is read
+//! again: same worker and run, and somebody else merely asked for a cancel (or our own write's reply
+//! was lost); anything else, and this run has been replaced and must stop without a trace.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstack_producer::clock::Clock;
+use backstack_producer::rows::{Created, RowError, Rows, Updated};
+use backstack_schemas::job::IllegalTransition;
+use backstack_schemas::topology::{Bucket, ROW_LIFETIME, job_key};
+use backstack_schemas::{
+    ErrorCode, Job, JobError, JobEvent, JobSpec, JobStatus, Timestamp, WorkerId,
+};
+
+use crate::decide::exhausted_without_a_word;
+use crate::delivery::Hold;
+
+/// What a run needs to know of its message before it takes the row.
+#[derive(Debug)]
+pub struct Claim {
+    /// The job, as the message tells it.
+    pub spec: JobSpec,
+    /// The message's sequence.
+    pub sequence: u64,
+    /// When the message was stored.
+    pub stored_at: Timestamp,
+    /// The message as held.
+    pub hold: Arc<Hold>,
+    /// This process.
+    pub worker: WorkerId,
+    /// Attempts granted.
+    pub max_attempts: u32,
+}
+
+/// What the row said to a message whose turn has come.
+#[derive(Debug)]
+pub enum Begin {
+    /// The row is ours: run.
+    Run(Box<JobRow>),
+    /// The job has ended already; its message only needs an acknowledgement.
+    Ended,
+    /// It waits for its next attempt, which is due after this long.
+    NotYet(Duration),
+    /// A live worker has it; if that one dies the server delivers the message again.
+    NotOurs,
+    /// The row is another job's, with the same id.
+    Duplicate,
+}
+
+/// Why the row could not be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Overtaken {
+    /// Another run has the row: stop, push nothing, acknowledge nothing.
+    #[error("another run has taken the job over")]
+    Replaced,
+    /// The message is no longer ours.
+    #[error("the message is no longer held")]
+    Lapsed,
+    /// A bug: the change is not one that the state machine has.
+    #[error(transparent)]
+    Illegal(#[from] IllegalTransition),
+}
+
+/// A job's row that this process has taken.
+#[derive(Debug)]
+pub struct JobRow {
+    rows: Rows,
+    clock: Arc<Clock>,
+    hold: Arc<Hold>,
+    key: String,
+    job: Job,
+    revision: u64,
+}
+
+impl JobRow {
+    /// Takes the row for a run, ends it where it may not run any more, or says why not.
+    ///
+    /// # Errors
+    /// The bucket did not answer; nothing was taken as far as is known.
+    pub async fn begin(rows: &Rows, clock: &Arc<Clock>, claim: &Claim) -> Result<Begin, RowError> {
+        loop {
+            let mut row = Self::find(rows, clock, claim).await?;
+            match claim.judge(&row, clock.now()) {
+                Judgement::Not(begin) => return Ok(begin),
+                Judgement::Refuse(error) => {
+                    if row
+                        .try_write(JobEvent::Fail {
+                            error,
+                            result: None,
+                        })
+                        .await?
+                    {
+                        return Ok(Begin::Ended);
+                    }
+                }
+                Judgement::Start => {
+                    if row.try_write(claim.start()).await? {
+                        return Ok(Begin::Run(Box::new(row)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Ends the job of a message that asks for nothing that can be run.
+    ///
+    /// # Errors
+    /// The bucket did not answer.
+    pub async fn refuse(
+        rows: &Rows,
+        clock: &Arc<Clock>,
+        claim: &Claim,
+        error: &JobError,
+    ) -> Result<(), RowError> {
+        loop {
+            let mut row = Self::find(rows, clock, claim).await?;
+            let ended = row.job.status.is_terminal() || row.job.spec != claim.spec;
+            let fail = JobEvent::Fail {
+                error: error.clone(),
+                result: None,
+            };
+            if ended || row.try_write(fail).await? {
+                return Ok(());
+            }
+        }
+    }
+
+    /// The row as it is, or as it is to be made.
+    async fn find(rows: &Rows, clock: &Arc<Clock>, claim: &Claim) -> Result<Self, RowError> {
+        let key = job_key(&claim.spec.repo, claim.spec.job_id);
+        let found = rows.get_leader::<Job>(Bucket::Jobs, &key).await?;
+        let (job, revision) = match found {
+            Some(row) => (row.value, row.revision),
+            None => (
+                Job::queued(claim.spec.clone(), Some(claim.sequence), claim.stored_at),
+                0,
+            ),
+        };
+        let (rows, clock, hold) = (rows.clone(), Arc::clone(clock), Arc::clone(&claim.hold));
+        Ok(Self {
+            rows,
+            clock,
+            hold,
+            key,
+            job,
+            revision,
+        })
+    }
+
+    /// Writes the row after `event`, made anew where there was none; `false` where somebody else
+    /// wrote first, or the row is not in a state for it.
+    async fn try_write(&mut self, event: JobEvent) -> Result<bool, RowError> {
+        let Ok(next) = self.job.apply(event, self.clock.now()) else {
+            return Ok(false);
+        };
+        let revision = if self.revision == 0 {
+            match self.rows.create(Bucket::Jobs, &self.key, &next).await? {
+                Created::Made(revision) => Some(revision),
+                Created::Exists(_) => None,
+            }
+        } else {
+            match self
+                .rows
+                .update(Bucket::Jobs, &self.key, &next, self.revision)
+                .await?
+            {
+                Updated::Done(revision) => Some(revision),
+                Updated::Lost { .. } => None,
+            }
+        };
+        if let Some(revision) = revision {
+            self.job = next;
+            self.revision = revision;
+        }
+        Ok(revision.is_some())
+    }
+
+    /// The row as last written or read.
+    pub fn job(&self) -> &Job {
+        &self.job
+    }
+
+    /// Whether somebody asked for a cancel, as far as this row has been read.
+    pub fn cancel_requested(&self) -> bool {
+        self.job.cancel_requested
+    }
+
+    /// Changes the row. While the bucket does not answer it tries again, for as long as the message
+    /// is held.
+    pub async fn apply(&mut self, event: JobEvent) -> Result<(), Overtaken> {
+        loop {
+            let before = self.job.status;
+            // Says so where the state machine does not have it; `try_write` only fails.
+            self.job.apply(event.clone(), self.clock.now())?;
+            match self.try_write(event.clone()).await {
+                Ok(true) => return Ok(()),
+                Ok(false) => self.read_again().await?,
+                Err(error) => self.pause_after(&error).await?,
+            }
+            // Only this run changes its status, so this is our own write, whose reply was lost.
+            if before == JobStatus::Running && self.job.status != before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Reads the row anew, for a cancel that somebody may have asked for.
+    pub async fn refresh(&mut self) -> Result<(), Overtaken> {
+        self.read_again().await
+    }
+
+    /// Adopts what the row is now, if it is still this run's.
+    async fn read_again(&mut self) -> Result<(), Overtaken> {
+        let row = loop {
+            match self.rows.get_leader::<Job>(Bucket::Jobs, &self.key).await {
+                Ok(row) => break row.ok_or(Overtaken::Replaced)?,
+                Err(error) => self.pause_after(&error).await?,
+            }
+        };
+        let mine = row.value.run == self.job.run && row.value.worker == self.job.worker;
+        if !mine {
+            return Err(Overtaken::Replaced);
+        }
+        self.job = row.value;
+        self.revision = row.revision;
+        Ok(())
+    }
+
+    async fn pause_after(&self, error: &RowError) -> Result<(), Overtaken> {
+        if !self.hold.is_held() {
+            return Err(Overtaken::Lapsed);
+        }
+        tracing::warn!(key = self.key, %error, "the job's row could not be reached; trying again");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        Ok(())
+    }
+}
+
+/// Whether a message may take its row.
+enum Judgement {
+    Start,
+    Refuse(JobError),
+    Not(Begin),
+}
+
+impl Claim {
+    fn start(&self) -> JobEvent {
+        JobEvent::Start {
+            worker: self.worker.clone(),
+            sequence: self.sequence,
+            delivery: self.hold.count(),
+            max_attempts: self.max_attempts,
+        }
+    }
+
+    /// The take-over rules of the design, on the row as it is.
+    fn judge(&self, row: &JobRow, now: Timestamp) -> Judgement {
+        let job = &row.job;
+        if job.spec != self.spec {
+            return Judgement::Not(Begin::Duplicate);
+        }
+        if job.status.is_terminal() {
+            return Judgement::Not(Begin::Ended);
+        }
+        if job.status == JobStatus::Running && !self.may_take_over(job) {
+            return Judgement::Not(Begin::NotOurs);
+        }
+        let due_in = job
+            .next_attempt_at
+            .map_or(Duration::ZERO, |due| due.since(now));
+        if due_in > Duration::ZERO {
+            return Judgement::Not(Begin::NotYet(due_in));
+        }
+        if row.revision == 0 && now.since(self.stored_at) > ROW_LIFETIME {
+            return Judgement::Refuse(expired());
+        }
+        if job.attempt >= self.max_attempts {
+            return Judgement::Refuse(exhausted_without_a_word(self.max_attempts));
+        }
+        Judgement::Start
+    }
+
+    /// A row that is running is taken over from oneself, or from a worker whose message the server
+    /// has given to us since: our delivery is newer than the row's, and the row was in this very run
+    /// when that delivery came. Else a message that was merely slow to arrive would replace a live
+    /// worker.
+    fn may_take_over(&self, job: &Job) -> bool {
+        job.worker.as_ref() == Some(&self.worker)
+            || (job.delivery.is_none_or(|theirs| self.hold.count() > theirs)
+                && self.hold.found_running() == Some(job.run))
+    }
+}
+
+/// The error of a message that outlived the row that would say whether its job has ended.
+fn expired() -> JobError {
+    let detail = "The message waited longer than job rows are kept (30 days), so whether it was done \
+                  already cannot be told; publish the action again if it is still wanted";
+    JobError::new(ErrorCode::Expired, detail)
+}
