@@ -24,6 +24,7 @@
 
 pub mod control;
 pub mod error;
+pub mod git;
 pub mod graph;
 pub mod plan;
 

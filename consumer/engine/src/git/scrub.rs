@@ -1,0 +1,127 @@
+//! Takes credentials out of what git, ssh and remotes print. Pure.
+
+/// What stands where a credential was.
+const HIDDEN: &str = "***";
+
+/// Text with no user part in any URL, no authorization header, and none of `secrets`.
+///
+/// The whole user part goes, not only a password: a token is often given as the user.
+pub fn scrub(text: &str, secrets: &[String]) -> String {
+    let mut clean = without_headers(&without_user_parts(text));
+    // The longest first, so that a secret within another leaves no rest of it.
+    let mut secrets: Vec<&String> = secrets.iter().filter(|s| !s.trim().is_empty()).collect();
+    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
+    for secret in secrets {
+        clean = clean.replace(secret.as_str(), HIDDEN);
+    }
+    clean
+}
+
+/// `scheme://user:password@host` as `scheme://***@host`.
+fn without_user_parts(text: &str) -> String {
+    let mut clean = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, after) = rest.split_at(at + 3);
+        clean.push_str(before);
+        let end = after
+            .find(|c: char| c.is_whitespace() || "/?#'\"<>".contains(c))
+            .unwrap_or(after.len());
+        let (authority, tail) = after.split_at(end);
+        match authority.rfind('@') {
+            Some(at) => {
+                clean.push_str(HIDDEN);
+                clean.push_str(&authority[at..]);
+            }
+            None => clean.push_str(authority),
+        }
+        rest = tail;
+    }
+    clean.push_str(rest);
+    clean
+}
+
+/// Lines without what follows `authorization:`.
+fn without_headers(text: &str) -> String {
+    const HEADER: &str = "authorization:";
+    if !contains_ignoring_case(text, HEADER) {
+        return text.to_owned();
+    }
+    text.split_inclusive('\n')
+        .map(|line| match find_ignoring_case(line, HEADER) {
+            Some(at) => {
+                let end = if line.ends_with('\n') { "\n" } else { "" };
+                format!("{} {HIDDEN}{end}", &line[..at + HEADER.len()])
+            }
+            None => line.to_owned(),
+        })
+        .collect()
+}
+
+fn contains_ignoring_case(text: &str, ascii: &str) -> bool {
+    find_ignoring_case(text, ascii).is_some()
+}
+
+/// Where `ascii` starts in `text`, in any case.
+fn find_ignoring_case(text: &str, ascii: &str) -> Option<usize> {
+    text.as_bytes()
+        .windows(ascii.len())
+        .position(|window| window.eq_ignore_ascii_case(ascii.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn hides_what_could_be_a_credential() {
+        for (printed, clean) in [
+            (
+                "fatal: unable to access 'https://bot:s3cret@git.example/a.git/': x",
+                "fatal: unable to access 'https://***@git.example/a.git/': x",
+            ),
+            (
+                "To https://ghp_token@git.example/a",
+                "To https://***@git.example/a",
+            ),
+            (
+                "see https://git.example/a@b and ssh://git@h/x",
+                "see https://git.example/a@b and ssh://***@h/x",
+            ),
+            ("https://a:b@c@host/x", "https://***@host/x"),
+            (
+                "> Authorization: Basic abc\nnext",
+                "> Authorization: ***\nnext",
+            ),
+            ("nothing here", "nothing here"),
+            ("://", "://"),
+        ] {
+            assert_eq!(scrub(printed, &[]), clean);
+        }
+    }
+
+    #[test]
+    fn hides_the_operators_tokens_wherever_they_are() {
+        let secrets = ["tok".to_owned(), "token-1".to_owned(), String::new()];
+        assert_eq!(scrub("got token-1 and tok", &secrets), "got *** and ***");
+    }
+
+    proptest! {
+        #[test]
+        fn no_password_survives(
+            before in "[^@:/]{0,8}", user in "[a-z]{0,4}", password in "[A-Z0-9:@]{6,9}", after in "[^@]{0,9}",
+        ) {
+            let text = format!("{before} https://{user}:{password}@host/{after}");
+            let clean = scrub(&text, &[]);
+            let password_shown = format!("{password}@");
+            prop_assert!(!clean.contains(&password_shown), "{}", clean);
+        }
+
+        #[test]
+        fn never_panics(text in ".*", secret in ".*") {
+            scrub(&text, &[secret]);
+        }
+    }
+}
