@@ -26,6 +26,7 @@ pub mod control;
 pub mod error;
 pub mod git;
 pub mod graph;
+pub mod mirror;
 pub mod plan;
 
 pub use control::Control;

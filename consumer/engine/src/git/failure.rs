@@ -112,9 +112,14 @@ const TABLE: &[(FailureKind, &[&str])] = &[
         &[
             "does not support --atomic",
             "dumb http transport does not support",
+            // A reference-transaction hook; receive-pack ends without an answer.
+            "ref updates aborted by hook",
         ],
     ),
-    (FailureKind::NoSuchObject, &["not our ref"]),
+    (
+        FailureKind::NoSuchObject,
+        &["not our ref", "request for unadvertised object"],
+    ),
     (
         FailureKind::Unreachable,
         &[

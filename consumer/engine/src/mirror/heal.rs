@@ -1,0 +1,332 @@
+//! What a kill, a full disk or a bad one leave in a mirror, and how it is put right.
+//!
+//! While a job has a mirror in hand, a marker lies in it; a job that ends well takes it away. Who
+//! finds one when opening knows that the job before was cut short, and looks only then:
+//!
+//! - Cut short: stale locks and half-written files go, refs that were torn go (the next fetch or
+//!   [`set_pins`](super::Mirror::set_pins) writes them again).
+//! - Said to be damaged: besides, git checks every object. Where that fails the mirror is made
+//!   afresh, and what was pinned is saved from the old one as far as it is whole.
+//!
+//! Only the holder of the state directory's lock and of the repository's turn gets here, so no git
+//! of this service can be at work in the mirror.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use backstack_schemas::remote::Protocol;
+use backstack_schemas::{ObjectId, RemoteUrl};
+
+use super::pins;
+use super::store::{MirrorStore, io_error};
+use crate::control::Control;
+use crate::error::EngineError;
+use crate::git::{Failure, RemotePolicy};
+
+/// What the next one to open a mirror must look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Suspicion {
+    /// Nothing: the job ended well.
+    None,
+    /// Locks, half files, torn refs.
+    Interrupted,
+    /// Every object.
+    Damaged,
+}
+
+/// The marker's name.
+const MARKER: &str = "backstack-in-use";
+
+/// What the marker holds where objects are in doubt.
+const DAMAGED: &str = "damaged\n";
+
+/// Names the remote for people; its time of change is when the mirror was last used.
+const DESCRIPTION: &str = "description";
+
+const HEAD: &str = "ref: refs/backstack/none\n";
+
+const CONFIG: &str = "\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = true
+\tlogAllRefUpdates = false
+[gc]
+\tauto = 0
+[maintenance]
+\tauto = false
+";
+
+/// Opens the mirror at `path`, made or healed as need be, and puts the marker into it.
+pub(super) fn open(
+    store: &MirrorStore,
+    path: &Path,
+    url: &RemoteUrl,
+    control: &Control,
+) -> Result<git2::Repository, EngineError> {
+    match found(path) {
+        Suspicion::None => {}
+        Suspicion::Interrupted => tidy(path),
+        Suspicion::Damaged => {
+            tidy(path);
+            if !is_whole(store, path, control)? {
+                make_afresh(store, path, url, control)?;
+            }
+        }
+    }
+    enter(path, url)
+}
+
+/// Makes what is missing, puts the marker in, and opens it.
+pub(super) fn enter(path: &Path, url: &RemoteUrl) -> Result<git2::Repository, EngineError> {
+    lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
+    mark(path, "").map_err(|error| io_error("marking", path, &error))?;
+    touch(path, url).map_err(|error| io_error("touching", path, &error))?;
+    Ok(git2::Repository::open_bare(path)?)
+}
+
+/// Takes the marker away, or leaves it for the next one; called when a job is done with it.
+pub(super) fn settle(path: &Path, suspicion: Suspicion) {
+    let settled = match suspicion {
+        Suspicion::None => fs::remove_file(path.join(MARKER)),
+        Suspicion::Interrupted => Ok(()),
+        Suspicion::Damaged => mark(path, DAMAGED),
+    };
+    if let Err(error) = settled {
+        tracing::warn!(mirror = %path.display(), %error, "the mirror's marker could not be settled");
+    }
+}
+
+/// When the mirror was last opened.
+pub(super) fn last_used(path: &Path) -> SystemTime {
+    fs::metadata(path.join(DESCRIPTION))
+        .and_then(|metadata| metadata.modified())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// What the marker says.
+fn found(path: &Path) -> Suspicion {
+    match fs::read_to_string(path.join(MARKER)) {
+        Ok(text) if text == DAMAGED => Suspicion::Damaged,
+        Ok(_) => Suspicion::Interrupted,
+        Err(_) => Suspicion::None,
+    }
+}
+
+fn mark(path: &Path, text: &str) -> io::Result<()> {
+    fs::write(path.join(MARKER), text)
+}
+
+fn touch(path: &Path, url: &RemoteUrl) -> io::Result<()> {
+    let file = path.join(DESCRIPTION);
+    if !file.exists() {
+        return fs::write(&file, format!("Mirror of {url}\n"));
+    }
+    File::options()
+        .append(true)
+        .open(&file)?
+        .set_modified(SystemTime::now())
+}
+
+/// Makes everything that must be there and is not as it must be.
+fn lay_out(path: &Path, url: &RemoteUrl) -> io::Result<()> {
+    if !path.join("HEAD").exists() {
+        tracing::info!(%url, mirror = %path.display(), "making a mirror");
+    }
+    for dir in ["objects/info", "objects/pack", "refs/heads", "info"] {
+        fs::create_dir_all(path.join(dir))?;
+    }
+    for (name, text) in [("config", CONFIG), ("HEAD", HEAD)] {
+        let file = path.join(name);
+        if fs::read(&file).ok().as_deref() != Some(text.as_bytes()) {
+            write_whole(&file, text)?;
+        }
+    }
+    Ok(())
+}
+
+/// Writes the file such that it is either the old or the new one, whenever one looks.
+fn write_whole(file: &Path, text: &str) -> io::Result<()> {
+    let new = file.with_extension("new");
+    let mut out = File::create(&new)?;
+    out.write_all(text.as_bytes())?;
+    fs::rename(&new, file)
+}
+
+/// Removes what a killed git leaves behind.
+pub(super) fn tidy(path: &Path) {
+    tracing::warn!(mirror = %path.display(), "the job before was cut short; tidying its mirror");
+    let is_lock = |name: &str| name.ends_with(".lock") || name == "gc.pid";
+    let is_half = |name: &str| name.starts_with("tmp_") || name.starts_with("incoming-");
+    remove_where(path, 0, &is_lock);
+    remove_where(&path.join("refs"), usize::MAX, &is_lock);
+    remove_where(&path.join("objects"), 1, &|name| {
+        is_lock(name) || is_half(name)
+    });
+    remove_torn_refs(path, &path.join("refs"));
+    remove_torn_packed_refs(path);
+}
+
+/// Removes what is so named in `dir` and `depth` levels of directories below.
+fn remove_where(dir: &Path, depth: usize, unwanted: &dyn Fn(&str) -> bool) {
+    for (path, is_dir) in entries(dir) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if unwanted(&name) {
+            remove(&path, is_dir);
+        } else if is_dir && depth > 0 {
+            remove_where(&path, depth - 1, unwanted);
+        }
+    }
+}
+
+/// Removes loose refs that name nothing; a crash of the machine leaves empty files.
+fn remove_torn_refs(mirror: &Path, dir: &Path) {
+    for (path, is_dir) in entries(dir) {
+        if is_dir {
+            remove_torn_refs(mirror, &path);
+        } else if !is_ref(&path) {
+            tracing::warn!(mirror = %mirror.display(), file = %path.display(), "removing a torn ref");
+            remove(&path, false);
+        }
+    }
+}
+
+/// Whether the file holds one object id or names another ref.
+fn is_ref(file: &Path) -> bool {
+    fs::read_to_string(file).is_ok_and(|text| {
+        let text = text.trim_end();
+        text.starts_with("ref: refs/") || text.parse::<ObjectId>().is_ok()
+    })
+}
+
+/// Removes the packed refs where they cannot be read; the next fetch brings them back.
+fn remove_torn_packed_refs(mirror: &Path) {
+    let file = mirror.join("packed-refs");
+    let Ok(bytes) = fs::read(&file) else {
+        return;
+    };
+    let whole = bytes.ends_with(b"\n")
+        && bytes
+            .split(|b| *b == b'\n')
+            .filter(|line| !line.is_empty())
+            .all(is_packed_line);
+    if !whole {
+        tracing::warn!(mirror = %mirror.display(), "removing torn packed refs");
+        remove(&file, false);
+    }
+}
+
+/// `<id> <ref>`, a peeled `^<id>`, or a comment.
+fn is_packed_line(line: &[u8]) -> bool {
+    let is_id = |bytes: &[u8]| {
+        std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<ObjectId>().is_ok())
+    };
+    match line {
+        [b'#', ..] => true,
+        [b'^', id @ ..] => is_id(id),
+        _ => line
+            .split_at_checked(40)
+            .is_some_and(|(id, name)| is_id(id) && name.starts_with(b" refs/")),
+    }
+}
+
+fn entries(dir: &Path) -> Vec<(PathBuf, bool)> {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return Vec::new();
+    };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| {
+            let is_dir = entry.file_type().is_ok_and(|kind| kind.is_dir());
+            (entry.path(), is_dir)
+        })
+        .collect()
+}
+
+fn remove(path: &Path, is_dir: bool) {
+    let removed = if is_dir {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    };
+    if let Err(error) = removed {
+        tracing::warn!(path = %path.display(), %error, "a leftover could not be removed");
+    }
+}
+
+/// Whether git can read every object that a ref leads to.
+pub(super) fn is_whole(
+    store: &MirrorStore,
+    path: &Path,
+    control: &Control,
+) -> Result<bool, EngineError> {
+    let output = store
+        .git()
+        .command(path)
+        .args(["fsck", "--full", "--no-dangling", "--no-progress"])
+        .run(control)?;
+    if !output.success() {
+        let Failure { said, .. } = output.failure();
+        tracing::warn!(mirror = %path.display(), %said, "the mirror is damaged");
+    }
+    Ok(output.success())
+}
+
+/// Replaces the mirror by an empty one that has what was pinned in the old, as far as it is whole.
+pub(super) fn make_afresh(
+    store: &MirrorStore,
+    path: &Path,
+    url: &RemoteUrl,
+    control: &Control,
+) -> Result<(), EngineError> {
+    tracing::warn!(%url, mirror = %path.display(), "making the damaged mirror afresh");
+    let old = path.with_extension("git-damaged");
+    if old.exists() {
+        store.trash(&old)?;
+    }
+    fs::rename(path, &old).map_err(|error| io_error("moving", path, &error))?;
+    lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
+    let pinned: Vec<ObjectId> = git2::Repository::open_bare(&old)
+        .and_then(|old| pins::pinned(&old))
+        .map(|pinned| pinned.into_iter().collect())
+        .unwrap_or_default();
+    let saved = save(store, &old, path, &pinned, control)?;
+    tracing::warn!(
+        pinned = pinned.len(),
+        saved,
+        "pinned commits saved from the damaged mirror"
+    );
+    store.trash(&old)?;
+    store.empty_trash();
+    Ok(())
+}
+
+/// Copies commits with all they lead to: all at once, or, where one of them is damaged, each by
+/// itself. The number that could be saved.
+fn save(
+    store: &MirrorStore,
+    old: &Path,
+    new: &Path,
+    ids: &[ObjectId],
+    control: &Control,
+) -> Result<usize, EngineError> {
+    let copy = |ids: &[ObjectId]| -> Result<bool, EngineError> {
+        let policy = RemotePolicy {
+            allow_protocols: vec![Protocol::File],
+            ..RemotePolicy::default()
+        };
+        let command = store.git().wire_command(new, &policy);
+        let command = super::fetch::wanting(command, ids.iter().copied(), old.as_os_str());
+        Ok(command.run(control)?.success())
+    };
+    if ids.is_empty() || copy(ids)? {
+        return Ok(ids.len());
+    }
+    let mut saved = 0;
+    for id in ids {
+        saved += usize::from(copy(&[*id])?);
+    }
+    Ok(saved)
+}

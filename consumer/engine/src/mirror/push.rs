@@ -1,0 +1,221 @@
+//! One atomic push: every ref under a lease on the value it was planned from, or none moves.
+//!
+//! - A ref that is already where it should be counts as pushed, so a push whose answer was lost
+//!   can be made again.
+//! - Only `refs/heads/<branch>` of the updates is named, with full ids; trunk is refused here once
+//!   more, whatever the caller planned.
+//! - The mirror's own heads follow what was pushed.
+
+use std::collections::BTreeMap;
+
+use backstack_schemas::{BranchName, ObjectId};
+
+use super::report::{Seen, Verdict, compare, judge, parse};
+use super::{Mirror, to_oid};
+use crate::control::Control;
+use crate::error::EngineError;
+use crate::git::failure::last_words;
+use crate::git::{FailureKind, Output};
+
+/// A branch to be moved on the remote.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RefUpdate {
+    /// The branch.
+    pub branch: BranchName,
+    /// Where it must be, or the push fails.
+    pub from: ObjectId,
+    /// Where it is to be.
+    pub to: ObjectId,
+}
+
+/// What came of a push.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use]
+pub enum Pushed {
+    /// Every branch is where it should be, by this push or by an earlier one.
+    All,
+    /// The remote refuses these; since the push was atomic, none was moved. The others may be
+    /// pushed without them and their descendants. A remote stops at the first that it refuses, so
+    /// that next push may name another.
+    Refused(Vec<Refusal>),
+}
+
+/// A branch that the remote does not let be pushed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// The branch.
+    pub branch: BranchName,
+    /// Why, in the remote's words, scrubbed.
+    pub reason: String,
+}
+
+impl Mirror {
+    /// Pushes all the updates, or none.
+    ///
+    /// # Errors
+    ///
+    /// - [`EngineError::BranchMoved`] with the branches whose lease is lost (or which someone else
+    ///   is just updating): fetch and plan again.
+    /// - [`EngineError::RemoteRejected`] where the remote refuses the push as a whole.
+    /// - [`EngineError::Internal`] for an update of `trunk`, and where the remote fails to store.
+    /// - What the control says. The push may have gone through then; another one will find out.
+    /// - As [`fetch`](Mirror::fetch) for the rest.
+    pub fn push(
+        &self,
+        trunk: &BranchName,
+        updates: &[RefUpdate],
+        control: &Control,
+    ) -> Result<Pushed, EngineError> {
+        if updates.iter().any(|update| update.branch == *trunk) {
+            return Err(EngineError::Internal(format!(
+                "a push of the trunk {trunk} was planned and refused"
+            )));
+        }
+        if updates.is_empty() {
+            return Ok(Pushed::All);
+        }
+        let output = self.noting_interruption(self.push_command(updates).run(control))?;
+        let pushed = if output.success() {
+            Pushed::All
+        } else {
+            self.explain(updates, &output, control)?
+        };
+        if pushed == Pushed::All {
+            self.follow(updates);
+        }
+        Ok(pushed)
+    }
+
+    fn push_command(&self, updates: &[RefUpdate]) -> crate::git::GitCommand {
+        let lease =
+            |u: &RefUpdate| format!("--force-with-lease={}:{}", u.branch.full_ref(), u.from);
+        let refspec = |u: &RefUpdate| format!("{}:{}", u.to, u.branch.full_ref());
+        self.wire()
+            .args([
+                "push",
+                "--atomic",
+                "--porcelain",
+                "--no-verify",
+                "--no-signed",
+                "--no-follow-tags",
+                "--recurse-submodules=no",
+            ])
+            .args(updates.iter().map(lease))
+            .arg("--end-of-options")
+            .arg(self.url.as_str())
+            .args(updates.iter().map(refspec))
+    }
+
+    /// What a push that failed comes to.
+    fn explain(
+        &self,
+        updates: &[RefUpdate],
+        output: &Output,
+        control: &Control,
+    ) -> Result<Pushed, EngineError> {
+        let said = || last_words(&output.stderr);
+        match judge(&parse(&output.stdout)) {
+            Verdict::Moved(branches) => Err(EngineError::BranchMoved(branches)),
+            Verdict::Refused(refusals) => Ok(Pushed::Refused(
+                refusals
+                    .into_iter()
+                    .map(|refusal| with_remote_words(refusal, &output.stderr))
+                    .collect(),
+            )),
+            Verdict::WholeRefused => Err(EngineError::RemoteRejected(said())),
+            Verdict::NotStored(reason) => Err(EngineError::Internal(format!(
+                "the remote could not store the push ({reason}): {}",
+                said()
+            ))),
+            Verdict::Silent => match output.failure() {
+                failure if failure.kind == FailureKind::Unreachable => {
+                    // The connection may have broken after the remote moved the refs.
+                    match self.look(updates, control) {
+                        Ok(Seen::Done) => Ok(Pushed::All),
+                        _ => Err(failure.into()),
+                    }
+                }
+                failure => Err(failure.into()),
+            },
+            Verdict::Unclear => match self.look(updates, control)? {
+                Seen::Done => Ok(Pushed::All),
+                Seen::Moved(branches) => Err(EngineError::BranchMoved(branches)),
+                Seen::Unchanged => Err(unchanged(updates, output)),
+            },
+        }
+    }
+
+    /// Compares the remote's refs with the updates.
+    fn look(&self, updates: &[RefUpdate], control: &Control) -> Result<Seen, EngineError> {
+        let output = self
+            .wire()
+            .args(["ls-remote", "--end-of-options"])
+            .arg(self.url.as_str())
+            .arg("refs/heads/*")
+            .run(control)?
+            .checked()?;
+        let now = listed(&output.stdout);
+        Ok(compare(updates, |branch| {
+            now.get(branch.full_ref().as_str()).copied()
+        }))
+    }
+
+    /// Moves the mirror's own heads to what the remote has now.
+    fn follow(&self, updates: &[RefUpdate]) {
+        for RefUpdate { branch, to, .. } in updates {
+            let moved = self
+                .repo()
+                .reference(&branch.full_ref(), to_oid(*to), true, "push");
+            if let Err(error) = moved {
+                // The next fetch will.
+                tracing::warn!(%branch, %error, "the mirror's head could not follow the push");
+            }
+        }
+    }
+}
+
+/// The remote took nothing and no ref has moved: a lock that someone holds, a hook that aborted
+/// the update, or a connection that broke.
+fn unchanged(updates: &[RefUpdate], output: &Output) -> EngineError {
+    let stderr = &output.stderr;
+    if stderr.contains("cannot lock ref") || stderr.contains(".lock") {
+        let named = |u: &&RefUpdate| stderr.contains(&format!("'{}'", u.branch.full_ref()));
+        let mut locked: Vec<&RefUpdate> = updates.iter().filter(named).collect();
+        if locked.is_empty() {
+            locked = updates.iter().collect();
+        }
+        return EngineError::BranchMoved(locked.into_iter().map(|u| u.branch.clone()).collect());
+    }
+    match output.failure() {
+        failure if failure.kind == FailureKind::Unreachable => failure.into(),
+        failure => EngineError::RemoteRejected(failure.said),
+    }
+}
+
+/// The refusal with the line of the remote's that names its branch, or the only other one.
+fn with_remote_words(refusal: Refusal, stderr: &str) -> Refusal {
+    let words: Vec<&str> = stderr
+        .split(['\n', '\r'])
+        .filter_map(|line| line.strip_prefix("remote: "))
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("error: hook declined"))
+        .take(5)
+        .collect();
+    if words.is_empty() {
+        return refusal;
+    }
+    let text: String = words.join("; ").chars().take(300).collect();
+    Refusal {
+        reason: format!("{}: {text}", refusal.reason),
+        ..refusal
+    }
+}
+
+/// The refs in what `git ls-remote` printed.
+fn listed(printed: &[u8]) -> BTreeMap<&str, ObjectId> {
+    printed
+        .split(|b| *b == b'\n')
+        .filter_map(|line| std::str::from_utf8(line).ok()?.split_once('\t'))
+        .filter_map(|(id, name)| Some((name, id.parse().ok()?)))
+        .collect()
+}
