@@ -146,12 +146,48 @@ pub async fn publish(
     deadline: Duration,
 ) -> Result<PubAck, ApiError> {
     let answer = request(client, subject, headers, payload, deadline).await?;
-    // The common answer is read straight into its three fields.
-    if let Ok(ack) = serde_json::from_slice::<PubAck>(&answer.payload) {
-        return Ok(ack);
+    read_ack(subject, &answer.payload)
+}
+
+fn read_ack(subject: &str, payload: &[u8]) -> Result<PubAck, ApiError> {
+    /// A refusal has a stream and a sequence too, so the error has to be looked at first.
+    #[derive(serde::Deserialize)]
+    struct Answer {
+        error: Option<Refusal>,
+        #[serde(flatten)]
+        ack: Option<PubAck>,
     }
-    let value = read_answer(subject, &answer.payload)?;
-    Err(garbled(subject, format!("{value} is no acknowledgement")))
+    let answer: Answer =
+        serde_json::from_slice(payload).map_err(|problem| garbled(subject, problem.to_string()))?;
+    match answer {
+        Answer {
+            error: Some(refusal),
+            ..
+        } => Err(refusal.into()),
+        Answer { ack: Some(ack), .. } => Ok(ack),
+        Answer { .. } => Err(garbled(subject, "it is no acknowledgement")),
+    }
+}
+
+/// The `error` member of an answer.
+#[derive(serde::Deserialize)]
+struct Refusal {
+    #[serde(default)]
+    code: u16,
+    #[serde(default)]
+    err_code: u64,
+    #[serde(default)]
+    description: String,
+}
+
+impl From<Refusal> for ApiError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused {
+            code: refusal.code,
+            err_code: refusal.err_code,
+            description: refusal.description,
+        }
+    }
 }
 
 /// A stream's acknowledgement: the message is stored.
@@ -244,6 +280,16 @@ mod tests {
             error.to_string(),
             "JetStream not enabled (JetStream error 10076)"
         );
+    }
+
+    #[test]
+    fn a_refused_message_is_no_acknowledged_one() {
+        let payload = br#"{"error":{"code":400,"err_code":10071,"description":"wrong last sequence: 1"},"stream":"KV_a","seq":0}"#;
+        let error = read_ack("a", payload).unwrap_err();
+        assert_eq!(error.err_code(), Some(codes::WRONG_LAST_SEQUENCE));
+        let ack = read_ack("a", br#"{"stream":"KV_a","seq":7,"duplicate":true}"#).unwrap();
+        assert_eq!((ack.sequence, ack.duplicate), (7, true));
+        assert!(read_ack("a", b"{}").is_err());
     }
 
     #[test]
