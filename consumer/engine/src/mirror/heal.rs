@@ -45,7 +45,8 @@ const DAMAGED: &str = "damaged\n";
 /// Names the remote for people; its time of change is when the mirror was last used.
 const DESCRIPTION: &str = "description";
 
-const HEAD: &str = "ref: refs/backstack/none\n";
+/// Git wants one that is a branch's; whether there is such a branch makes no difference.
+const HEAD: &str = "ref: refs/heads/main\n";
 
 const CONFIG: &str = "\
 [core]
