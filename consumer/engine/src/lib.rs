@@ -28,6 +28,7 @@ pub mod git;
 pub mod graph;
 pub mod mirror;
 pub mod plan;
+pub mod replay;
 
 pub use control::Control;
 pub use error::EngineError;

@@ -1,0 +1,355 @@
+//! What a tree holds, and the ways in which people change it.
+
+use std::collections::BTreeMap;
+
+use crate::rng::Rng;
+
+/// A file, link or submodule: mode, and content or (for submodules) the commit's 20 bytes.
+pub type Entry = (u32, Vec<u8>);
+
+/// All entries by path. No path is a directory of another.
+pub type Files = BTreeMap<Vec<u8>, Entry>;
+
+const NAMES: [&[u8]; 12] = [
+    b"a",
+    b"b",
+    b"c",
+    b"d.txt",
+    b"e.c",
+    b"f.bin",
+    b"a.b",
+    b"a-",
+    b"n\xff",
+    b"\xc3\xa4",
+    b"x y",
+    b"zz",
+];
+const DIRS: [&[u8]; 7] = [
+    b"",
+    b"a/",
+    b"lib/",
+    b"src/",
+    b"src/deep/",
+    b"src/deep/er/",
+    b"lib/a.b/",
+];
+
+const FILE: u32 = 0o100_644;
+const EXECUTABLE: u32 = 0o100_755;
+const LINK: u32 = 0o120_000;
+const SUBMODULE: u32 = 0o160_000;
+
+/// The tree a history starts from.
+pub fn initial(rng: &mut Rng) -> Files {
+    let mut files = Files::new();
+    for _ in 0..rng.between(4, 18) {
+        let path = path(rng);
+        let entry = entry(rng);
+        put(&mut files, path, entry);
+    }
+    if rng.chance(15) {
+        let dir: &[u8] = if rng.chance(50) {
+            b"wide/"
+        } else {
+            b"1/2/3/4/5/6/7/"
+        };
+        for n in 0..rng.between(20, 60) {
+            let content = text(rng);
+            put(
+                &mut files,
+                [dir, format!("w{n}").as_bytes()].concat(),
+                (FILE, content),
+            );
+        }
+    }
+    if rng.chance(25) {
+        put(
+            &mut files,
+            b".gitattributes".to_vec(),
+            (FILE, attributes(rng)),
+        );
+    }
+    files
+}
+
+/// One change of one to a few entries.
+pub fn change(files: &mut Files, rng: &mut Rng) {
+    match rng.below(100) {
+        0..38 => edit(files, rng),
+        38..47 => {
+            let (path, entry) = (path(rng), entry(rng));
+            put(files, path, entry);
+        }
+        47..54 => {
+            if let Some(path) = existing(files, rng) {
+                files.remove(&path);
+            }
+        }
+        54..66 => rename_file(files, rng),
+        66..76 => rename_directory(files, rng),
+        76..80 => change_mode(files, rng),
+        80..83 => {
+            let path = path(rng);
+            put(files, path, (LINK, b"a/b".to_vec()));
+        }
+        83..86 => {
+            let (path, id) = (path(rng), vec![rng.between(1, 3) as u8; 20]);
+            put(files, path, (SUBMODULE, id));
+        }
+        86..90 => swap_kind(files, rng),
+        90..94 => {
+            let dir = rng.pick(&DIRS).copied().unwrap_or_default();
+            let content = attributes(rng);
+            put(files, [dir, b".gitattributes"].concat(), (FILE, content));
+        }
+        94..97 => delete_directory(files, rng),
+        _ => copy(files, rng),
+    }
+}
+
+/// Puts an entry, and removes what stands in its way.
+fn put(files: &mut Files, path: Vec<u8>, entry: Entry) {
+    let inside = [path.as_slice(), b"/"].concat();
+    let is_above = |other: &[u8]| match path.strip_prefix(other) {
+        Some(rest) => rest.starts_with(b"/"),
+        None => false,
+    };
+    files.retain(|other, _| !other.starts_with(&inside) && !is_above(other));
+    files.insert(path, entry);
+}
+
+fn path(rng: &mut Rng) -> Vec<u8> {
+    let dir = rng.pick(&DIRS).copied().unwrap_or_default();
+    let name = rng.pick(&NAMES).copied().unwrap_or_default();
+    [dir, name].concat()
+}
+
+fn existing(files: &Files, rng: &mut Rng) -> Option<Vec<u8>> {
+    let paths: Vec<_> = files.keys().collect();
+    rng.pick(&paths).map(|path| path.to_vec())
+}
+
+fn entry(rng: &mut Rng) -> Entry {
+    match rng.below(20) {
+        0 => (LINK, b"target".to_vec()),
+        1 => (SUBMODULE, vec![1; 20]),
+        2 => (EXECUTABLE, text(rng)),
+        3 => (FILE, binary(rng)),
+        4 => (FILE, Vec::new()),
+        _ => (FILE, text(rng)),
+    }
+}
+
+fn text(rng: &mut Rng) -> Vec<u8> {
+    const REPEATED: [&str; 6] = ["{", "}", "", "  x();", "  y();", "end"];
+    let (low, high) = *rng
+        .pick(&[(0, 3), (6, 14), (14, 40), (90, 160)])
+        .unwrap_or(&(1, 2));
+    let repetitive = rng.chance(35);
+    let end = if rng.chance(10) { "\r\n" } else { "\n" };
+    let tag = rng.below(5);
+    let mut text = String::new();
+    for n in 0..rng.between(low, high) {
+        if repetitive && rng.chance(80) {
+            text += REPEATED[rng.below(REPEATED.len())];
+        } else {
+            text += &format!("line {n} of {tag}");
+        }
+        text += end;
+    }
+    if rng.chance(10) {
+        text += "no newline";
+    }
+    text.into_bytes()
+}
+
+fn binary(rng: &mut Rng) -> Vec<u8> {
+    (0..rng.between(20, 200))
+        .map(|n| (n * rng.between(1, 9) % 251) as u8)
+        .collect()
+}
+
+fn attributes(rng: &mut Rng) -> Vec<u8> {
+    const LINES: [&str; 12] = [
+        "*.txt merge=union",
+        "* merge=union",
+        "*.c merge=binary",
+        "*.c -merge",
+        "a* -text",
+        "*.bin binary",
+        "b binary",
+        "*.txt !merge",
+        "c merge=text",
+        "deep/* merge=union",
+        "[attr]mine merge=union",
+        "*.c mine",
+    ];
+    let mut text = String::new();
+    for _ in 0..rng.between(1, 3) {
+        text += LINES[rng.below(LINES.len())];
+        text.push('\n');
+    }
+    text.into_bytes()
+}
+
+/// Edits a regular file's lines here and there; a binary file's bytes.
+fn edit(files: &mut Files, rng: &mut Rng) {
+    let regular: Vec<Vec<u8>> = files
+        .iter()
+        .filter(|(_, (mode, _))| *mode & 0o170_000 == 0o100_000)
+        .map(|(path, _)| path.clone())
+        .collect();
+    let Some(path) = rng.pick(&regular).cloned() else {
+        return;
+    };
+    if let Some((_, content)) = files.get_mut(&path) {
+        let edited = edited(content, rng);
+        *content = edited;
+    }
+}
+
+fn edited(content: &[u8], rng: &mut Rng) -> Vec<u8> {
+    let mut lines: Vec<Vec<u8>> = content
+        .split_inclusive(|b| *b == b'\n')
+        .map(<[u8]>::to_vec)
+        .collect();
+    for _ in 0..rng.between(1, 3) {
+        let at = rng.below(lines.len() + 1);
+        let new = match rng.below(4) {
+            0 => b"}\n".to_vec(),
+            1 => b"\n".to_vec(),
+            _ => format!("edit {}\n", rng.below(4)).into_bytes(),
+        };
+        match rng.below(6) {
+            0 | 1 => lines.insert(at, new),
+            2 if at < lines.len() => drop(lines.remove(at)),
+            3 if at < lines.len() => {
+                let line = lines.remove(at);
+                let to = rng.below(lines.len() + 1);
+                lines.insert(to, line);
+            }
+            _ if at < lines.len() => lines[at] = new,
+            _ => lines.push(new),
+        }
+    }
+    lines.concat()
+}
+
+fn rename_file(files: &mut Files, rng: &mut Rng) {
+    let Some(from) = existing(files, rng) else {
+        return;
+    };
+    let to = path(rng);
+    if let Some((mode, mut content)) = files.remove(&from) {
+        if rng.chance(40) && mode != SUBMODULE && mode != LINK {
+            content = edited(&content, rng);
+        }
+        put(files, to, (mode, content));
+    }
+}
+
+/// The directories that hold something, with their slashes.
+fn directories(files: &Files) -> Vec<Vec<u8>> {
+    let mut dirs: Vec<Vec<u8>> = files
+        .keys()
+        .filter_map(|path| {
+            path.iter()
+                .rposition(|b| *b == b'/')
+                .map(|at| path[..=at].to_vec())
+        })
+        .collect();
+    dirs.dedup();
+    dirs
+}
+
+fn rename_directory(files: &mut Files, rng: &mut Rng) {
+    let Some(from) = rng.pick(&directories(files)).cloned() else {
+        return;
+    };
+    let to: &[u8] = rng
+        .pick(&[
+            b"".as_slice(),
+            b"new/",
+            b"moved/",
+            b"lib/",
+            b"src/",
+            b"src/in/",
+        ])
+        .copied()
+        .unwrap_or_default();
+    let inside: Vec<Vec<u8>> = files
+        .keys()
+        .filter(|path| path.starts_with(&from))
+        .cloned()
+        .collect();
+    for path in inside {
+        if rng.chance(6) {
+            continue;
+        }
+        if let Some(entry) = files.remove(&path) {
+            put(files, [to, &path[from.len()..]].concat(), entry);
+        }
+    }
+}
+
+fn delete_directory(files: &mut Files, rng: &mut Rng) {
+    if let Some(dir) = rng.pick(&directories(files)).cloned() {
+        files.retain(|path, _| !path.starts_with(&dir));
+    }
+}
+
+fn change_mode(files: &mut Files, rng: &mut Rng) {
+    let Some(path) = existing(files, rng) else {
+        return;
+    };
+    if let Some((mode, _)) = files.get_mut(&path) {
+        *mode = match *mode {
+            FILE => EXECUTABLE,
+            EXECUTABLE => FILE,
+            other => other,
+        };
+    }
+}
+
+/// A file becomes a link or a directory, a directory a file.
+fn swap_kind(files: &mut Files, rng: &mut Rng) {
+    if rng.chance(40) {
+        if let Some(dir) = rng.pick(&directories(files)).cloned() {
+            let entry = entry(rng);
+            put(files, dir[..dir.len() - 1].to_vec(), entry);
+        }
+        return;
+    }
+    let Some(path) = existing(files, rng) else {
+        return;
+    };
+    if rng.chance(50) {
+        put(files, path, (LINK, b"elsewhere".to_vec()));
+    } else if let Some(entry) = files.remove(&path) {
+        put(files, [path.as_slice(), b"/inner"].concat(), entry);
+    }
+}
+
+fn copy(files: &mut Files, rng: &mut Rng) {
+    let Some(from) = existing(files, rng) else {
+        return;
+    };
+    if let Some(entry) = files.get(&from).cloned() {
+        let to = path(rng);
+        put(files, to, entry);
+    }
+}
+
+/// Makes in `files` the changes from `old` to `new` that still fit.
+pub fn pick_up(files: &mut Files, old: &Files, new: &Files) {
+    let paths: Vec<&Vec<u8>> = old.keys().chain(new.keys()).collect();
+    for path in paths {
+        let (before, after) = (old.get(path), new.get(path));
+        if before != after && files.get(path) == before {
+            match after {
+                Some(entry) => put(files, path.clone(), entry.clone()),
+                None => drop(files.remove(path)),
+            }
+        }
+    }
+}
