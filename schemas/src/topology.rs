@@ -29,6 +29,9 @@ pub const DUPLICATE_WINDOW: Duration = Duration::from_secs(10 * 60);
 /// How long after its last write a job's row expires, and a dead letter after it came.
 pub const ROW_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
 
+/// How long the marker of a deleted row stays, so that every watch hears of the deletion.
+pub const MARKER_LIFETIME: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// How long a worker may hold a message without a sign of life, unless the operator says otherwise.
 pub const DEFAULT_ACK_WAIT: Duration = Duration::from_secs(30);
 
@@ -336,7 +339,9 @@ impl Topology {
             "max_msgs_per_subject": bucket.history(),
             "max_age": nanos(bucket.lifetime()),
             "allow_direct": true,
+            // A deletion replaces what the row was by a marker that goes after a while.
             "allow_rollup_hdrs": true,
+            "allow_msg_ttl": true,
             "deny_delete": true,
         });
         stream(self.bucket_stream(bucket), own, choices)
@@ -404,7 +409,12 @@ fn stream(name: String, own: Value, choices: Choices) -> StreamSpec {
         "max_bytes": -1,
         "max_age": 0,
         "max_msgs_per_subject": -1,
+        "max_msg_size": -1,
         "max_consumers": -1,
+        // With any of these, messages and rows would be refused or would vanish.
+        "sealed": false,
+        "discard_new_per_subject": false,
+        "allow_msg_ttl": false,
     });
     merge(&mut config, own);
     StreamSpec { name, config }
@@ -420,6 +430,13 @@ fn consumer(stream: String, name: String, own: Value, choices: Choices) -> Consu
         "ack_wait": nanos(choices.ack_wait),
         "max_ack_pending": MAX_ACK_PENDING,
         "max_deliver": -1,
+        // A consumer that forgets payloads, itself or how to wait is none of ours.
+        "headers_only": false,
+        "inactive_threshold": 0,
+        "backoff": [],
+        "max_batch": 0,
+        "max_bytes": 0,
+        "max_expires": 0,
     });
     merge(&mut config, own);
     ConsumerSpec {
