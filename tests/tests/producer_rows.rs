@@ -5,11 +5,13 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use backstack_producer::Rows;
 use backstack_producer::rows::{Created, Keys, RowError, RowEvent, Updated, Watch, Write};
 use backstack_producer::topology::ensure;
+use backstack_producer::{Rows, api};
 use backstack_schemas::Topology;
 use backstack_schemas::topology::{Bucket, Choices};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use common::Server;
 use serde_json::{Value, json};
@@ -131,6 +133,33 @@ async fn a_deleted_row_can_be_made_again_but_not_updated() {
     assert!(matches!(late, Updated::Lost { .. }));
     let again = rows.create(Bucket::Repos, "web", &json!(3)).await.unwrap();
     assert!(matches!(again, Created::Made(_)));
+}
+
+/// What a deletion leaves behind goes by itself, and no older revision comes back when it does.
+#[tokio::test]
+async fn a_deletion_leaves_one_marker_with_an_end() {
+    let (_server, rows) = buckets().await;
+    for n in 0..3 {
+        rows.put(Bucket::Repos, "web", &json!(n)).await.unwrap();
+    }
+    rows.delete(Bucket::Repos, "web").await.unwrap();
+    let stream = rows.topology().bucket_stream(Bucket::Repos);
+    let info = api::ask(
+        rows.client(),
+        &format!("STREAM.INFO.{stream}"),
+        &Value::Null,
+    )
+    .await;
+    assert_eq!(info.unwrap()["state"]["messages"], 1);
+    let last = json!({ "last_by_subj": rows.topology().key_subject(Bucket::Repos, "web") });
+    let stored = api::ask(rows.client(), &format!("STREAM.MSG.GET.{stream}"), &last)
+        .await
+        .unwrap();
+    let headers = STANDARD
+        .decode(stored["message"]["hdrs"].as_str().unwrap())
+        .unwrap();
+    let headers = String::from_utf8(headers).unwrap();
+    assert!(headers.contains("Nats-TTL: 86400"), "{headers}");
 }
 
 #[tokio::test]
@@ -333,7 +362,7 @@ async fn a_watch_notices_a_bucket_made_anew() {
 
     let stream = rows.topology().bucket_stream(Bucket::Jobs);
     let delete = format!("STREAM.DELETE.{stream}");
-    backstack_producer::api::ask(rows.client(), &delete, &Value::Null)
+    api::ask(rows.client(), &delete, &Value::Null)
         .await
         .unwrap();
     ensure(rows.client(), rows.topology(), Choices::default())

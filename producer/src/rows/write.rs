@@ -3,7 +3,7 @@
 //! No message id is ever set: a row written twice with the same content is two writes.
 
 use async_nats::{HeaderMap, header};
-use backstack_schemas::topology::Bucket;
+use backstack_schemas::topology::{Bucket, MARKER_LIFETIME};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -150,7 +150,8 @@ impl Rows {
         self.write_anyway(bucket, Write::put(key, value)).await
     }
 
-    /// Removes the row, whatever it was: a marker takes its place, so that watches hear of it.
+    /// Removes the row, whatever it was, and its history: a marker takes their place for
+    /// [`MARKER_LIFETIME`], so that watches hear of it.
     ///
     /// # Errors
     /// As [`create`](Self::create).
@@ -231,7 +232,13 @@ fn headers(write: &Write) -> Option<HeaderMap> {
         headers.insert(name, expected.to_string());
     }
     if write.change == Change::Delete {
-        headers.insert(OPERATION, "DEL");
+        // Without the roll-up, older revisions would come back when the marker goes.
+        headers.insert(OPERATION, "PURGE");
+        headers.insert(header::NATS_ROLLUP, "sub");
+        headers.insert(
+            header::NATS_MESSAGE_TTL,
+            MARKER_LIFETIME.as_secs().to_string(),
+        );
     }
     (!headers.is_empty()).then_some(headers)
 }
@@ -279,6 +286,6 @@ mod tests {
     fn a_plain_put_carries_no_headers() {
         assert_eq!(headers(&Write::put("a", &1)), None);
         let guarded = headers(&Write::delete("a").expecting(7)).unwrap();
-        assert_eq!(guarded.len(), 2);
+        assert_eq!(guarded.len(), 4);
     }
 }
