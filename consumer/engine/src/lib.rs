@@ -15,7 +15,9 @@
 //! |---|---|
 //! | what stands on what? | [`graph`] |
 //! | what is to be replayed onto what? | [`plan`] |
-//! | which commits are a branch's own? | [`history`] |
+//! | which commits are a branch's own? | [`own`], [`history`] |
+//! | what becomes of the children of a branch that leaves? | [`heal`] |
+//! | what does a new branch stand on? | [`register`] |
 //! | how are they replayed without a work tree? | [`replay`] |
 //! | is a branch merged? | [`merged`] |
 //! | what do the rows say of a branch? | [`facts`] |
@@ -26,8 +28,12 @@ pub mod control;
 pub mod error;
 pub mod git;
 pub mod graph;
+pub mod heal;
+pub mod history;
 pub mod mirror;
+pub mod own;
 pub mod plan;
+pub mod register;
 pub mod replay;
 
 pub use control::Control;

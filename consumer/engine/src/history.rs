@@ -1,0 +1,250 @@
+//! What planning asks of commits, and how a repository answers.
+//!
+//! [`History`] is all that the planner, registering and healing know of git; [`GitHistory`] answers
+//! from a bare repository. It reads only. An object that is not in the repository is in nobody's
+//! history: rows name heads that a mirror made elsewhere has never had, and all that a branch on the
+//! remote stands on comes with its fetch.
+
+use std::cell::RefCell;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+use backstack_schemas::ObjectId;
+use git2::{ErrorCode, Oid, Repository};
+
+use crate::control::Control;
+use crate::error::EngineError;
+
+/// How many commits are looked at one by one before an ancestor is searched for in libgit2's way.
+/// A branch rarely stands higher above its parent, and a walk this short costs no allocation there.
+const NEAR: usize = 64;
+
+/// Questions about commits. All answers are for commits as they are, grafts and replacements aside.
+pub trait History {
+    /// Whether `descendant` has `ancestor` in its history or is it.
+    /// An `ancestor` that is not there is in no history.
+    fn is_ancestor(&self, ancestor: ObjectId, descendant: ObjectId) -> Result<bool, EngineError>;
+
+    /// The best common ancestors of two commits, best first; none where they are unrelated.
+    fn merge_bases(&self, one: ObjectId, two: ObjectId) -> Result<Vec<ObjectId>, EngineError>;
+
+    /// What is reachable from `head` and from none of `hidden`, parents before children, in the
+    /// order of `git rev-list --topo-order --reverse`. Those of `hidden` that are not there hide
+    /// nothing.
+    fn reachable(&self, head: ObjectId, hidden: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError>;
+
+    /// The commit with this id; `None` where it is not there.
+    fn commit(&self, id: ObjectId) -> Result<Option<Rc<CommitFacts>>, EngineError>;
+
+    /// Whether a merge commit's tree is the one that git's own merge of its parents gives, without
+    /// a conflict and without anything that a person did in it. Not asked of other commits.
+    fn merge_is_automatic(&self, merge: ObjectId) -> Result<bool, EngineError>;
+}
+
+/// What planning knows of a commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommitFacts {
+    /// Its parents, in order.
+    pub parents: Vec<ObjectId>,
+    /// Its tree.
+    pub tree: ObjectId,
+    /// Who wrote it and when: the bytes of the `author` header. Rewriting keeps them.
+    pub author: Vec<u8>,
+    /// The first line of its message.
+    pub subject: Vec<u8>,
+}
+
+impl CommitFacts {
+    /// The author without the date.
+    pub fn author_name(&self) -> &[u8] {
+        let end = self.author.iter().rposition(|byte| *byte == b'>');
+        &self.author[..end.map_or(self.author.len(), |at| at + 1)]
+    }
+}
+
+/// The tree of git's own merge of two commits; `None` where it conflicts.
+pub type AutomaticMerge<'a> =
+    dyn Fn(ObjectId, ObjectId) -> Result<Option<ObjectId>, EngineError> + 'a;
+
+/// The history in a repository on disk, for as long as one plan is made: what it has read it keeps.
+pub struct GitHistory<'a> {
+    repository: &'a Repository,
+    control: &'a Control,
+    merge: &'a AutomaticMerge<'a>,
+    commits: RefCell<HashMap<ObjectId, Option<Rc<CommitFacts>>>>,
+}
+
+impl<'a> GitHistory<'a> {
+    /// The history in `repository`, asking `merge` for what git makes of two commits. Each question
+    /// first checks `control`.
+    pub fn new(
+        repository: &'a Repository,
+        control: &'a Control,
+        merge: &'a AutomaticMerge<'a>,
+    ) -> Self {
+        Self {
+            repository,
+            control,
+            merge,
+            commits: RefCell::default(),
+        }
+    }
+
+    /// `ancestor` looked for in the commits nearest to `head`: found, or not in all there is, or
+    /// `None` where there is more to search.
+    fn near(&self, ancestor: ObjectId, head: ObjectId) -> Result<Option<bool>, EngineError> {
+        let mut seen = HashSet::from([head]);
+        let mut level = vec![head];
+        while !level.is_empty() {
+            let mut below = Vec::new();
+            for id in level {
+                for parent in &self.there(id)?.parents {
+                    if *parent == ancestor {
+                        return Ok(Some(true));
+                    }
+                    if seen.insert(*parent) {
+                        below.push(*parent);
+                    }
+                }
+            }
+            if seen.len() > NEAR {
+                return Ok(None);
+            }
+            level = below;
+        }
+        Ok(Some(false))
+    }
+
+    fn read(&self, id: ObjectId) -> Result<Option<CommitFacts>, EngineError> {
+        let commit = match self.repository.find_commit(oid(id)?) {
+            Ok(commit) => commit,
+            Err(error) if error.code() == ErrorCode::NotFound => return Ok(None),
+            Err(error) => return Err(error.into()),
+        };
+        let subject = commit.message_raw_bytes().trim_ascii_start();
+        let line = subject.split(|byte| *byte == b'\n').next();
+        Ok(Some(CommitFacts {
+            parents: commit
+                .parent_ids()
+                .map(object_id)
+                .collect::<Result<_, _>>()?,
+            tree: object_id(commit.tree_id())?,
+            author: commit.header_field_bytes("author")?.to_vec(),
+            subject: line.unwrap_or_default().to_vec(),
+        }))
+    }
+
+    /// A commit that must be there.
+    fn there(&self, id: ObjectId) -> Result<Rc<CommitFacts>, EngineError> {
+        self.commit(id)?.ok_or_else(|| missing(id))
+    }
+}
+
+impl History for GitHistory<'_> {
+    fn is_ancestor(&self, ancestor: ObjectId, descendant: ObjectId) -> Result<bool, EngineError> {
+        self.control.check()?;
+        if ancestor == descendant {
+            return Ok(true);
+        }
+        if let Some(answer) = self.near(ancestor, descendant)? {
+            return Ok(answer);
+        }
+        if self.commit(ancestor)?.is_none() {
+            return Ok(false);
+        }
+        let (ancestor, descendant) = (oid(ancestor)?, oid(descendant)?);
+        Ok(self.repository.graph_descendant_of(descendant, ancestor)?)
+    }
+
+    fn merge_bases(&self, one: ObjectId, two: ObjectId) -> Result<Vec<ObjectId>, EngineError> {
+        self.control.check()?;
+        match self.repository.merge_bases(oid(one)?, oid(two)?) {
+            Ok(bases) => bases.iter().copied().map(object_id).collect(),
+            Err(error) if error.code() == ErrorCode::NotFound => Ok(Vec::new()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn reachable(&self, head: ObjectId, hidden: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError> {
+        self.control.check()?;
+        let mut walk = self.repository.revwalk()?;
+        walk.push(oid(head)?)?;
+        for id in hidden {
+            if self.commit(*id)?.is_some() {
+                walk.hide(oid(*id)?)?;
+            }
+        }
+        let mut found = HashSet::new();
+        for id in walk {
+            found.insert(object_id(id?)?);
+        }
+        oldest_first(head, &found, |id| Ok(self.there(id)?.parents.clone()))
+    }
+
+    fn commit(&self, id: ObjectId) -> Result<Option<Rc<CommitFacts>>, EngineError> {
+        if let Some(known) = self.commits.borrow().get(&id) {
+            return Ok(known.clone());
+        }
+        let read = self.read(id)?.map(Rc::new);
+        self.commits.borrow_mut().insert(id, read.clone());
+        Ok(read)
+    }
+
+    /// A merge of more than two parents is never taken for automatic: git has no one way to make it
+    /// again, and refusing loses nothing.
+    fn merge_is_automatic(&self, merge: ObjectId) -> Result<bool, EngineError> {
+        self.control.check()?;
+        let facts = self.there(merge)?;
+        let [ours, theirs] = facts.parents[..] else {
+            return Ok(false);
+        };
+        Ok((self.merge)(ours, theirs)? == Some(facts.tree))
+    }
+}
+
+/// Sorts what is reachable from `head` as `git rev-list --topo-order --reverse` does: no commit
+/// before its parents, and the lines of a merge one after the other, its first parent's first.
+///
+/// Commits of `among` that `head` does not reach within `among` are left out.
+pub(crate) fn oldest_first(
+    head: ObjectId,
+    among: &HashSet<ObjectId>,
+    parents: impl Fn(ObjectId) -> Result<Vec<ObjectId>, EngineError>,
+) -> Result<Vec<ObjectId>, EngineError> {
+    let mut unseen_children: HashMap<ObjectId, usize> = HashMap::new();
+    for id in among {
+        for parent in parents(*id)? {
+            *unseen_children.entry(parent).or_default() += 1;
+        }
+    }
+    let mut waiting = Vec::from_iter(among.contains(&head).then_some(head));
+    let mut newest_first = Vec::with_capacity(among.len());
+    while let Some(id) = waiting.pop() {
+        newest_first.push(id);
+        for parent in parents(id)? {
+            let left = unseen_children.entry(parent).or_default();
+            *left = left.saturating_sub(1);
+            if *left == 0 && among.contains(&parent) {
+                waiting.push(parent);
+            }
+        }
+    }
+    newest_first.reverse();
+    Ok(newest_first)
+}
+
+fn oid(id: ObjectId) -> Result<Oid, EngineError> {
+    Ok(Oid::from_bytes(id.as_bytes())?)
+}
+
+fn object_id(oid: Oid) -> Result<ObjectId, EngineError> {
+    <[u8; 20]>::try_from(oid.as_bytes())
+        .map(ObjectId::from_bytes)
+        .map_err(|_| EngineError::Internal(format!("{oid} is not a SHA-1 object id")))
+}
+
+fn missing(id: ObjectId) -> EngineError {
+    EngineError::Internal(format!(
+        "commit {id} is not in the mirror, though a branch stands on it; fetch again"
+    ))
+}

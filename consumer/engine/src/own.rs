@@ -1,0 +1,236 @@
+//! A branch's own commits: where they start, and which they are.
+//!
+//! The rules are those of the contract, section 4, "Own commits". What stands in a branch below its
+//! own commits was its parent's at some time, so every head that the parent is known to have had
+//! bounds them from below. One kind of former head does not:
+//!
+//! - **Given up.** The parent went back to an earlier commit, or went back and on to something that
+//!   has nothing of what it left. Nobody but the child has those commits now, and they stay in it.
+//! - **Rewritten.** The parent was amended, squashed, reordered or rebased: something of what it had
+//!   is found again in what it has. The child lets go of the old version. This is the usual case.
+//!
+//! Taking a rewritten head for a given-up one costs a conflict that a person resolves by registering
+//! with `base`; the other mistake would drop work. So whatever shows no trace counts as given up.
+
+use std::collections::HashSet;
+
+use backstack_schemas::ObjectId;
+
+use crate::error::EngineError;
+use crate::history::History;
+
+/// What is known of where a branch stands.
+#[derive(Clone, Debug)]
+pub struct Standing<'a> {
+    /// The branch's head.
+    pub head: ObjectId,
+    /// The recorded commit at which its own commits start.
+    pub base: Option<ObjectId>,
+    /// The parent's head; `None` where it is gone.
+    pub parent: Option<ObjectId>,
+    /// Heads the parent had before, newest first.
+    pub former: &'a [ObjectId],
+    /// Trunk's head.
+    pub trunk: ObjectId,
+}
+
+/// A branch's own commits, or why they cannot be told or moved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Own {
+    /// They are these.
+    Commits(OwnCommits),
+    /// Someone rewrote the parent more than once, and the branch stands on a version that nobody
+    /// recorded.
+    Ambiguous,
+    /// A merge commit among them holds changes that flattening would lose.
+    MergeHasChanges,
+}
+
+/// A branch's own commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OwnCommits {
+    /// Those that are replayed, oldest first; no merges.
+    pub commits: Vec<ObjectId>,
+    /// Merge commits, each git's own automatic one.
+    pub flattened: Vec<ObjectId>,
+}
+
+impl Standing<'_> {
+    /// The branch's own commits.
+    pub fn own(&self, history: &dyn History) -> Result<Own, EngineError> {
+        let mut hidden = self.boundaries(history)?;
+        hidden.extend(self.parent);
+        hidden.push(self.trunk);
+        let own = history.reachable(self.head, &hidden)?;
+        if self.is_ambiguous(history, &own)? {
+            return Ok(Own::Ambiguous);
+        }
+        flatten(history, own)
+    }
+
+    /// Those of the recorded base and the parent's former heads that bound the own commits: they are
+    /// in the branch and have not been given up. (What the parent's head and trunk reach bounds
+    /// them too, and with it every merge base.)
+    pub fn boundaries(&self, history: &dyn History) -> Result<Vec<ObjectId>, EngineError> {
+        let mut seen = HashSet::new();
+        let mut found = Vec::new();
+        for id in self.base.iter().chain(self.former).copied() {
+            if seen.insert(id)
+                && history.is_ancestor(id, self.head)?
+                && !self.is_given_up(history, id)?
+            {
+                found.push(id);
+            }
+        }
+        Ok(found)
+    }
+
+    /// The boundary that leaves the fewest own commits, merge bases with the parent and trunk
+    /// included; `None` where the branch has nothing in common with any.
+    pub fn nearest_boundary(&self, history: &dyn History) -> Result<Option<ObjectId>, EngineError> {
+        let mut candidates = self.boundaries(history)?;
+        for other in self.parent.into_iter().chain([self.trunk]) {
+            candidates.extend(history.merge_bases(self.head, other)?);
+        }
+        nearest(history, self.head, candidates)
+    }
+
+    /// The base of a branch that stands on its parent's head: that head. But for one: a base that
+    /// lies above it and never was the parent's is where a branch below was healed away, or what a
+    /// person said. It stays, or what it keeps out of the own commits would come back into them.
+    pub fn base_on(
+        &self,
+        parent: ObjectId,
+        history: &dyn History,
+    ) -> Result<ObjectId, EngineError> {
+        match self.base {
+            Some(base)
+                if base != parent
+                    && !self.former.contains(&base)
+                    && history.is_ancestor(parent, base)?
+                    && history.is_ancestor(base, self.head)? =>
+            {
+                Ok(base)
+            }
+            _ => Ok(parent),
+        }
+    }
+
+    /// Whether the parent has given up `id`. Only of what was the parent's own head can that be said;
+    /// follows the heads it had since.
+    fn is_given_up(&self, history: &dyn History, id: ObjectId) -> Result<bool, EngineError> {
+        let Some(known_at) = self.former.iter().position(|former| *former == id) else {
+            return Ok(false);
+        };
+        let mut given_up = false;
+        let since = self.former[..known_at].iter().rev().copied();
+        for later in since.chain(self.parent) {
+            if history.is_ancestor(id, later)? {
+                given_up = false;
+            } else if history.is_ancestor(later, id)? {
+                given_up = true;
+            }
+        }
+        match self.parent {
+            Some(parent) if !given_up => {
+                Ok(!history.is_ancestor(id, parent)? && !is_rewritten(history, id, parent)?)
+            }
+            _ => Ok(given_up),
+        }
+    }
+
+    /// Whether would-be own commits are another version of the parent's (contract, section 4,
+    /// `ambiguous_base`). The recorded base counts as a version of the parent: after healing it is
+    /// the head of one that is no longer there.
+    fn is_ambiguous(&self, history: &dyn History, own: &[ObjectId]) -> Result<bool, EngineError> {
+        if own.is_empty() || self.is_in_head(history, self.base)? {
+            return Ok(false);
+        }
+        if self.is_in_head(history, self.parent)? {
+            return Ok(false);
+        }
+        let authored = authors(history, own)?;
+        let recorded = self.former.iter().copied().chain(self.base);
+        for head in self.parent.into_iter().chain(recorded) {
+            if history.commit(head)?.is_none() {
+                continue;
+            }
+            let others = history.reachable(head, &[self.head])?;
+            if !authored.is_disjoint(&authors(history, &others)?) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn is_in_head(&self, history: &dyn History, id: Option<ObjectId>) -> Result<bool, EngineError> {
+        id.map_or(Ok(false), |id| history.is_ancestor(id, self.head))
+    }
+}
+
+/// Splits own commits into those that are replayed and the merges that are not.
+pub(crate) fn flatten(history: &dyn History, own: Vec<ObjectId>) -> Result<Own, EngineError> {
+    let mut split = OwnCommits::default();
+    for id in own {
+        let merges = history.commit(id)?.is_some_and(|c| c.parents.len() > 1);
+        if !merges {
+            split.commits.push(id);
+        } else if history.merge_is_automatic(id)? {
+            split.flattened.push(id);
+        } else {
+            return Ok(Own::MergeHasChanges);
+        }
+    }
+    Ok(Own::Commits(split))
+}
+
+/// The one of `candidates`, all in `head`, above which `head` has the fewest commits; the first
+/// where several are equally near.
+pub(crate) fn nearest(
+    history: &dyn History,
+    head: ObjectId,
+    candidates: Vec<ObjectId>,
+) -> Result<Option<ObjectId>, EngineError> {
+    let mut best: Option<(usize, ObjectId)> = None;
+    for id in candidates {
+        let distance = history.reachable(head, &[id])?.len();
+        if best.is_none_or(|(least, _)| distance < least) {
+            best = Some((distance, id));
+        }
+    }
+    Ok(best.map(|(_, id)| id))
+}
+
+/// Whether something of what `old` has and `new` has not is found again in what `new` has and `old`
+/// has not: a commit with the same author and date, or the same author and subject, or, where all was
+/// squashed, the whole tree.
+fn is_rewritten(history: &dyn History, old: ObjectId, new: ObjectId) -> Result<bool, EngineError> {
+    let mut authors = HashSet::new();
+    let mut subjects = HashSet::new();
+    for id in history.reachable(old, &[new])? {
+        if let Some(commit) = history.commit(id)? {
+            subjects.insert((commit.author_name().to_vec(), commit.subject.clone()));
+            authors.insert(commit.author.clone());
+        }
+    }
+    let tree = history.commit(old)?.map(|commit| commit.tree);
+    for id in history.reachable(new, &[old])? {
+        if let Some(commit) = history.commit(id)?
+            && (Some(commit.tree) == tree
+                || authors.contains(&commit.author)
+                || subjects.contains(&(commit.author_name().to_vec(), commit.subject.clone())))
+        {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The author lines, dates included, of these commits.
+fn authors(history: &dyn History, commits: &[ObjectId]) -> Result<HashSet<Vec<u8>>, EngineError> {
+    let mut found = HashSet::new();
+    for id in commits {
+        found.extend(history.commit(*id)?.map(|commit| commit.author.clone()));
+    }
+    Ok(found)
+}
