@@ -9,14 +9,17 @@
 //! | are the streams, buckets and consumers there, and right? | [`topology`] |
 //! | how are rows read, written, listed and watched? | [`rows`] |
 //! | what time is it for a row? | [`clock`] |
+//! | how are actions published, jobs followed, cancelled and retried? | [`client`] |
 //! | how is the JetStream API asked, and what does it refuse? | [`api`] |
 
 pub mod api;
+pub mod client;
 pub mod clock;
 pub mod connect;
 pub mod rows;
 pub mod topology;
 
 pub use backstack_schemas as schemas;
+pub use client::{Client, ClientError, Published};
 pub use connect::{ConnectError, ConnectOptions, connect};
 pub use rows::Rows;

@@ -1,0 +1,471 @@
+//! Publishing, following, cancelling and retrying against a real server, with the worker's part played
+//! by writes to the row.
+
+mod common;
+
+use std::time::{Duration, Instant};
+
+use backstack_producer::client::{Added, JobUpdate};
+use backstack_producer::rows::{Keys, RowEvent};
+use backstack_producer::topology::ensure;
+use backstack_producer::{Client, ClientError, ConnectOptions, api, connect};
+use backstack_schemas::topology::{Bucket, Choices, job_key};
+use backstack_schemas::{
+    Action, ActionMessage, Job, JobEvent, JobId, JobResult, JobStatus, RepoId, Topology, WorkerId,
+};
+use common::Server;
+use futures_util::StreamExt as _;
+use serde_json::{Value, json};
+use tokio::time::timeout;
+
+const SOON: Duration = Duration::from_secs(20);
+
+async fn installation() -> (Server, Client) {
+    let server = Server::start().await;
+    let client = client(&server).await;
+    make_topology(&client).await;
+    (server, client)
+}
+
+async fn client(server: &Server) -> Client {
+    Client::new(server.client().await, Topology::default())
+}
+
+async fn make_topology(client: &Client) {
+    let made = ensure(
+        client.rows().client(),
+        client.topology(),
+        Choices::default(),
+    )
+    .await;
+    made.expect("the topology is made");
+}
+
+fn web() -> RepoId {
+    "web".parse().unwrap()
+}
+
+/// The worker's part: one event on the job's row.
+async fn happens(client: &Client, job_id: JobId, event: JobEvent) -> Job {
+    let (rows, key) = (client.rows(), job_key(&web(), job_id));
+    let row = rows
+        .get_leader::<Job>(Bucket::Jobs, &key)
+        .await
+        .unwrap()
+        .unwrap();
+    let job = row.value.apply(event, rows.clock().now()).unwrap();
+    rows.update(Bucket::Jobs, &key, &job, row.revision)
+        .await
+        .unwrap();
+    job
+}
+
+fn start() -> JobEvent {
+    JobEvent::Start {
+        worker: WorkerId::generate("host", 1),
+        sequence: 1,
+        delivery: 1,
+        max_attempts: 5,
+    }
+}
+
+fn complete() -> JobEvent {
+    JobEvent::Complete {
+        message: "Done".to_owned(),
+        result: JobResult::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_published_action_is_in_its_partition_and_has_a_row() {
+    let (_server, client) = installation().await;
+    let published = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    assert_eq!((published.sequence, published.duplicate), (1, false));
+    let row = published.row.unwrap();
+    assert_eq!(row.value.status, JobStatus::Queued);
+    assert_eq!(row.value.sequence, Some(1));
+
+    let found = client.job(&web(), published.job_id).await.unwrap().unwrap();
+    assert_eq!((found.value, found.revision), (row.value, row.revision));
+    let body = json!({ "seq": 1 });
+    let nats = client.rows().client();
+    let stored = api::ask(nats, "STREAM.MSG.GET.BACKSTACK_ACTIONS", &body)
+        .await
+        .unwrap();
+    let subject = stored["message"]["subject"].as_str().unwrap();
+    let taken = client.topology().parse_queue_subject(subject).unwrap();
+    assert_eq!((taken.repo, taken.action.as_str()), (web(), "restack_repo"));
+}
+
+#[tokio::test]
+async fn publishing_the_same_id_again_is_one_job() {
+    let (_server, client) = installation().await;
+    let message = ActionMessage {
+        job_id: Some(JobId::generate()),
+        ..Action::RestackRepo.into()
+    };
+    let first = client.publish(&web(), message.clone()).await.unwrap();
+    let second = client.publish(&web(), message.clone()).await.unwrap();
+    assert!(second.duplicate);
+    assert_eq!(
+        (second.sequence, &second.row),
+        (
+            first.sequence,
+            &first.row.map(|row| {
+                // The store time is the server's there and an estimate here.
+                let at = second.row.as_ref().unwrap().at;
+                backstack_producer::rows::Row { at, ..row }
+            })
+        )
+    );
+
+    let other = ActionMessage {
+        action: Action::SyncRepo { restack: false },
+        ..message
+    };
+    let error = client.publish(&web(), other).await.unwrap_err();
+    assert!(matches!(error, ClientError::JobIdTaken { .. }), "{error}");
+}
+
+/// The first publisher died between its message and its row, and somebody takes the same id for
+/// something else: that must not become the row of the first one's message.
+#[tokio::test]
+async fn a_duplicate_of_someone_elses_message_makes_no_row() {
+    let (_server, client) = installation().await;
+    let job_id = JobId::generate();
+    let subject = client
+        .topology()
+        .action_subject(&web(), Action::RestackRepo.kind());
+    let mut headers = async_nats::HeaderMap::new();
+    headers.insert("Nats-Msg-Id", format!("web.{job_id}"));
+    let nats = client.rows().client();
+    api::publish(nats, &subject, Some(headers), "{}".into(), SOON)
+        .await
+        .unwrap();
+
+    let message = ActionMessage {
+        job_id: Some(job_id),
+        ..Action::SyncRepo { restack: true }.into()
+    };
+    let published = client.publish(&web(), message).await.unwrap();
+    assert!(published.duplicate);
+    assert_eq!(published.row, None);
+    assert_eq!(client.job(&web(), job_id).await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_row_that_the_worker_wrote_first_stays() {
+    let (_server, client) = installation().await;
+    let message = ActionMessage {
+        job_id: Some(JobId::generate()),
+        ..Action::RestackRepo.into()
+    };
+    let job_id = client
+        .publish(&web(), message.clone())
+        .await
+        .unwrap()
+        .job_id;
+    happens(&client, job_id, start()).await;
+    let again = client.publish(&web(), message).await.unwrap();
+    assert_eq!(again.row.unwrap().value.status, JobStatus::Running);
+}
+
+#[tokio::test]
+async fn what_the_worker_would_refuse_is_not_sent() {
+    let (_server, client) = installation().await;
+    let message = ActionMessage {
+        requested_by: Some("x".repeat(201)),
+        ..Action::RestackRepo.into()
+    };
+    let error = client.publish(&web(), message).await.unwrap_err();
+    assert!(matches!(error, ClientError::Invalid(_)), "{error}");
+    assert!(client.jobs(None, None).await.unwrap().rows.is_empty());
+}
+
+#[tokio::test]
+async fn without_the_service_publishing_fails_at_once_and_says_what_to_start() {
+    let server = Server::start().await;
+    let client = client(&server).await;
+    let began = Instant::now();
+    let error = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap_err();
+    assert!(error.is_unavailable());
+    assert!(error.to_string().contains("backstackd run"), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(3));
+
+    let server = Server::start_without_jetstream().await;
+    let client = self::client(&server).await;
+    let error = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::NoJetStream), "{error}");
+}
+
+#[tokio::test]
+async fn publishing_goes_on_through_a_restart_and_stores_once() {
+    let (mut server, client) = installation().await;
+    client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    server.kill();
+    let publishing = tokio::spawn({
+        let client = client.clone();
+        async move { client.publish(&web(), Action::RestackRepo.into()).await }
+    });
+    // The outage is longer than one try lasts.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    server.start_again().await;
+    let published = publishing.await.unwrap().unwrap();
+    let info = api::ask(
+        client.rows().client(),
+        "STREAM.INFO.BACKSTACK_ACTIONS",
+        &Value::Null,
+    );
+    assert_eq!(info.await.unwrap()["state"]["messages"], 2);
+    let row = client.job(&web(), published.job_id).await.unwrap();
+    assert_eq!(row.unwrap().value.sequence, Some(published.sequence));
+}
+
+/// The contract's publisher: it may publish and read its inbox, and nothing else.
+#[tokio::test]
+async fn a_user_who_may_only_publish_loses_nothing() {
+    let config = "authorization { users: [\
+        { user: \"admin\", password: \"pw\" }, \
+        { user: \"ci\", password: \"pw\", permissions: { \
+            publish: \"backstack.actions.*.*\", subscribe: \"_INBOX_ci.>\" } } ] }";
+    let server = Server::start_with(config).await;
+    let admin = connect(&ConnectOptions::to(server.url_as("admin")))
+        .await
+        .unwrap();
+    let admin = Client::new(admin, Topology::default());
+    make_topology(&admin).await;
+    let options = ConnectOptions {
+        inbox_prefix: Some("_INBOX_ci".to_owned()),
+        ..ConnectOptions::to(server.url_as("ci"))
+    };
+    let ci = Client::new(connect(&options).await.unwrap(), Topology::default());
+    let published = ci
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    assert_eq!((published.sequence, published.row), (1, None));
+}
+
+#[tokio::test]
+async fn a_job_is_followed_from_before_its_row_to_its_end() {
+    let (mut server, client) = installation().await;
+    let job_id = JobId::generate();
+    let mut watch = client.watch_job(&web(), job_id).await.unwrap();
+    assert_eq!(
+        timeout(SOON, watch.next()).await.unwrap(),
+        Some(JobUpdate::Absent)
+    );
+
+    let message = ActionMessage {
+        job_id: Some(job_id),
+        ..Action::RestackRepo.into()
+    };
+    client.publish(&web(), message).await.unwrap();
+    happens(&client, job_id, start()).await;
+    server.kill();
+    server.start_again().await;
+    happens(&client, job_id, complete()).await;
+    let ended = timeout(SOON, watch.ended()).await.unwrap().unwrap();
+    assert_eq!(ended.status, JobStatus::Completed);
+    assert_eq!(watch.next().await, None);
+
+    let mut late = client.watch_job(&web(), job_id).await.unwrap();
+    assert_eq!(timeout(SOON, late.ended()).await.unwrap(), Some(ended));
+}
+
+#[tokio::test]
+async fn cancelling_ends_a_queued_job_and_flags_a_running_one() {
+    let (_server, client) = installation().await;
+    let job_id = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap()
+        .job_id;
+    let job = client.cancel(&web(), job_id).await.unwrap().job;
+    assert_eq!(job.status, JobStatus::Cancelled);
+    let error = client.cancel(&web(), job_id).await.unwrap_err();
+    assert!(matches!(error, ClientError::Ended { .. }), "{error}");
+
+    let job_id = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap()
+        .job_id;
+    happens(&client, job_id, start()).await;
+    for _ in 0..2 {
+        let job = client.cancel(&web(), job_id).await.unwrap().job;
+        assert_eq!(
+            (job.status, job.cancel_requested),
+            (JobStatus::Running, true)
+        );
+    }
+    let error = client.cancel(&web(), JobId::generate()).await.unwrap_err();
+    assert!(error.to_string().contains("try again"), "{error}");
+}
+
+#[tokio::test]
+async fn an_ended_job_is_done_again_under_a_new_id() {
+    let (_server, client) = installation().await;
+    let action = Action::RebaseBranch {
+        branch: "fix/a.b".parse().unwrap(),
+    };
+    let message = ActionMessage {
+        dry_run: true,
+        requested_by: Some("alice".to_owned()),
+        ..action.into()
+    };
+    let job_id = client.publish(&web(), message).await.unwrap().job_id;
+    let error = client.retry(&web(), job_id, None).await.unwrap_err();
+    assert!(matches!(error, ClientError::NotEnded { .. }), "{error}");
+    client.cancel(&web(), job_id).await.unwrap();
+    let again = client
+        .retry(&web(), job_id, Some("bob".to_owned()))
+        .await
+        .unwrap();
+    let spec = again.row.unwrap().value.spec;
+    assert_ne!(spec.job_id, job_id);
+    assert_eq!(spec.retry_of, Some(job_id));
+    assert_eq!(
+        (spec.dry_run, spec.requested_by.as_deref()),
+        (true, Some("bob"))
+    );
+    assert_eq!(spec.branch.unwrap().as_str(), "fix/a.b");
+}
+
+#[tokio::test]
+async fn jobs_are_listed_newest_first_and_by_status() {
+    let (_server, client) = installation().await;
+    let api: RepoId = "api".parse().unwrap();
+    let first = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    let second = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    let third = client
+        .publish(&api, Action::RestackRepo.into())
+        .await
+        .unwrap();
+    happens(&client, first.job_id, start()).await;
+    let ids = async |repo: Option<&RepoId>, status| -> Vec<JobId> {
+        let found = client.jobs(repo, status).await.unwrap();
+        found.rows.into_iter().map(|job| job.spec.job_id).collect()
+    };
+    assert_eq!(
+        ids(None, None).await,
+        [third.job_id, second.job_id, first.job_id]
+    );
+    assert_eq!(ids(Some(&web()), None).await, [second.job_id, first.job_id]);
+    assert_eq!(ids(None, Some(JobStatus::Running)).await, [first.job_id]);
+}
+
+#[tokio::test]
+async fn a_repository_is_added_once_and_removed_with_all_that_is_its() {
+    let (_server, client) = installation().await;
+    let url = "https://git.example/web.git";
+    let add = async |url: &str, trunk: Option<&str>| {
+        let trunk = trunk.map(|name| name.parse().unwrap());
+        client.add_repo(&web(), url.parse().unwrap(), trunk).await
+    };
+    assert!(matches!(add(url, None).await.unwrap(), Added::New(_)));
+    assert!(matches!(add(url, None).await.unwrap(), Added::Already(_)));
+    let named = add(url, Some("main")).await.unwrap();
+    assert_eq!(named.repository().trunk.as_ref().unwrap().as_str(), "main");
+    for (url, trunk) in [
+        ("https://git.example/other.git", None),
+        (url, Some("master")),
+    ] {
+        let error = add(url, trunk).await.unwrap_err();
+        assert!(
+            error.to_string().contains("backstack repo remove web"),
+            "{error}"
+        );
+    }
+    let names: Vec<_> = client
+        .repos()
+        .await
+        .unwrap()
+        .rows
+        .into_iter()
+        .map(|r| r.repo)
+        .collect();
+    assert_eq!(names, [web()]);
+
+    let job_id = client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap()
+        .job_id;
+    let rows = client.rows();
+    rows.put(Bucket::Branches, "web.a", &json!({}))
+        .await
+        .unwrap();
+    rows.put(Bucket::Branches, "other.a", &json!({}))
+        .await
+        .unwrap();
+    rows.put(Bucket::Tasks, "web.branch.a", &json!("t"))
+        .await
+        .unwrap();
+    let removed = client.remove_repo(&web()).await.unwrap();
+    assert_eq!((removed.jobs, removed.branches, removed.tasks), (1, 1, 1));
+    let job = client.job(&web(), job_id).await.unwrap().unwrap().value;
+    assert_eq!(job.status, JobStatus::Cancelled);
+    let left = rows
+        .list::<Value>(Bucket::Branches, &Keys::All)
+        .await
+        .unwrap();
+    assert_eq!(left.rows.into_keys().collect::<Vec<_>>(), ["other.a"]);
+    let error = client.remove_repo(&web()).await.unwrap_err();
+    assert!(matches!(error, ClientError::NoSuchRepo { .. }), "{error}");
+}
+
+#[tokio::test]
+async fn everything_that_happens_to_a_repository_is_heard() {
+    use backstack_producer::client::Change;
+
+    let (_server, client) = installation().await;
+    let mut changes = client.watch_repo(&web()).await.unwrap();
+    for _ in 0..4 {
+        let change = timeout(SOON, changes.next()).await.unwrap().unwrap();
+        let initialised = match change {
+            Change::Repo(event) => event == RowEvent::Initialised,
+            Change::Branch(event) => event == RowEvent::Initialised,
+            Change::Job(event) => *event == RowEvent::Initialised,
+            Change::Task(event) => event == RowEvent::Initialised,
+        };
+        assert!(initialised);
+    }
+    client
+        .add_repo(&web(), "/srv/web.git".parse().unwrap(), None)
+        .await
+        .unwrap();
+    let change = timeout(SOON, changes.next()).await.unwrap().unwrap();
+    assert!(matches!(change, Change::Repo(RowEvent::Row { ref key, .. }) if key == "web"));
+    client
+        .publish(&"other".parse().unwrap(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    client
+        .publish(&web(), Action::RestackRepo.into())
+        .await
+        .unwrap();
+    let change = timeout(SOON, changes.next()).await.unwrap().unwrap();
+    let Change::Job(event) = change else {
+        panic!("{change:?}");
+    };
+    assert!(matches!(*event, RowEvent::Row { ref row, .. } if row.value.spec.repo == web()));
+}
