@@ -32,6 +32,7 @@ pub mod keeper;
 pub mod line;
 pub mod message;
 pub mod permits;
+pub mod projection;
 pub mod pull;
 pub mod row_hints;
 pub mod run;

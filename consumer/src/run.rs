@@ -5,7 +5,7 @@
 //! at most twice a second, and stops the run when the message is no longer held, when the row was
 //! taken over, when somebody asked for a cancel, or when the worker's time to drain is up.
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use backstack_engine::Control;
@@ -69,8 +69,23 @@ pub struct Run {
     /// Bounds the engine's work.
     pub control: Control,
     row: tokio::sync::Mutex<JobRow>,
-    report: Mutex<Report>,
+    report: Reporter,
     stopped: OnceLock<Stopped>,
+}
+
+/// Tells a run's progress, from whatever thread.
+#[derive(Clone, Debug, Default)]
+pub struct Reporter(Arc<Mutex<Report>>);
+
+impl Reporter {
+    /// How far the step is.
+    pub fn advance(&self, done: u64, total: u64) {
+        let mut report = self.0.lock();
+        if let Some(progress) = &mut report.progress {
+            (progress.done, progress.total) = (done, total);
+            report.written = false;
+        }
+    }
 }
 
 /// The progress that is to be written next.
@@ -99,14 +114,14 @@ impl Run {
             stored_at,
             control: Control::within(time_limit),
             row: tokio::sync::Mutex::new(row),
-            report: Mutex::default(),
+            report: Reporter::default(),
             stopped: OnceLock::new(),
         }
     }
 
     /// Enters a step; `message` is one sentence for a person.
     pub fn enter(&self, step: Step, message: impl Into<String>, total: u64) {
-        let mut report = self.report.lock();
+        let mut report = self.report.0.lock();
         report.message = message.into();
         report.progress = Some(Progress {
             step,
@@ -116,13 +131,9 @@ impl Run {
         report.written = false;
     }
 
-    /// How far the step is.
-    pub fn advance(&self, done: u64, total: u64) {
-        let mut report = self.report.lock();
-        if let Some(progress) = &mut report.progress {
-            (progress.done, progress.total) = (done, total);
-            report.written = false;
-        }
+    /// Tells progress from an engine's thread.
+    pub fn reporter(&self) -> Reporter {
+        self.report.clone()
     }
 
     /// The fence, right before the push: a write of the row, never a read, that succeeds only while
@@ -142,7 +153,7 @@ impl Run {
         if self.stopped().is_some() {
             return Err(Halt::Stopped);
         }
-        self.report.lock().pushed = true;
+        self.report.0.lock().pushed = true;
         Ok(())
     }
 
@@ -171,14 +182,14 @@ impl Run {
 
     async fn look_after_row(&self) -> Result<(), Halt> {
         let mut row = self.row.lock().await;
-        let unwritten = !self.report.lock().written;
+        let unwritten = !self.report.0.lock().written;
         let outcome = if unwritten {
             self.write_report(&mut row).await
         } else {
             row.refresh().await
         };
         outcome.map_err(|error| self.stop_for(&error))?;
-        if row.cancel_requested() && !self.report.lock().pushed {
+        if row.cancel_requested() && !self.report.0.lock().pushed {
             return Err(self.stop(Stopped::Cancelled));
         }
         Ok(())
@@ -186,7 +197,7 @@ impl Run {
 
     async fn write_report(&self, row: &mut JobRow) -> Result<(), Overtaken> {
         let event = {
-            let mut report = self.report.lock();
+            let mut report = self.report.0.lock();
             report.written = true;
             let Some(progress) = report.progress else {
                 return Ok(());
@@ -221,7 +232,10 @@ impl Run {
             Ok(outcome) => Some(outcome),
             // A failure that stopping did not cause stands.
             Err(Halt::Failed { error, result }) if stopped.is_none() || !error.retryable => {
-                Some(Outcome::Failed { error, result: result.map(|result| *result) })
+                Some(Outcome::Failed {
+                    error,
+                    result: result.map(|result| *result),
+                })
             }
             Err(_) if stopped == Some(Stopped::Cancelled) => Some(Outcome::Cancelled),
             Err(_) => Some(Outcome::HandedBack),

@@ -200,6 +200,16 @@ impl Rows {
         }
     }
 
+    /// The revision of the newest write under these keys, deletions included, as the leader has it;
+    /// `None` where there never was one, or all have expired.
+    ///
+    /// # Errors
+    /// [`RowError::Api`]
+    pub async fn newest(&self, bucket: Bucket, keys: &Keys) -> Result<Option<u64>, RowError> {
+        let last = self.last_stored(bucket, &keys.filter()).await?;
+        Ok(last.map(|stored| stored.sequence))
+    }
+
     /// The last message on the keys that match `filter`, markers of deletion included, from the
     /// leader.
     async fn last_stored(&self, bucket: Bucket, filter: &str) -> Result<Option<Stored>, RowError> {

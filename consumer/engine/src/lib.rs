@@ -26,10 +26,12 @@
 
 pub mod control;
 pub mod error;
+pub mod facts;
 pub mod git;
 pub mod graph;
 pub mod heal;
 pub mod history;
+pub mod merged;
 pub mod mirror;
 pub mod own;
 pub mod plan;

@@ -1,0 +1,234 @@
+//! The post-sync: branch rows as the mirror and the action leave them, written where they changed.
+//!
+//! What a row says of commits (counts, diffs, whether it conflicts with trunk) is worked out only
+//! where what it depends on is another than in the row before, so that a repository of ten thousand
+//! branches costs a listing.
+
+use std::collections::BTreeMap;
+
+use backstack_engine::facts::{head_facts, stack_facts};
+use backstack_engine::mirror::Mirror;
+use backstack_engine::replay::Merger;
+use backstack_engine::{Control, EngineError};
+use backstack_producer::rows::{Updated, Write};
+use backstack_schemas::topology::{Bucket, branch_key};
+use backstack_schemas::{
+    Branch, BranchName, ErrorCode, JobError, ObjectId, RepoId, Step, Timestamp,
+};
+
+use crate::run::{Halt, Run};
+use crate::workflow::branch_rows::KnownRows;
+use crate::workflow::session::{Session, unreadable};
+use crate::workflow::{Workflow, sync_row};
+
+/// Brings the branch rows in the bucket up to the session's, and the repository's row with them. A dry
+/// run writes nothing.
+///
+/// # Errors
+/// [`Halt`]: the mirror could not be read, a bucket did not answer, or somebody else writes the same
+/// rows.
+pub async fn write(workflow: &Workflow, run: &Run, session: &mut Session) -> Result<(), Halt> {
+    if run.spec.dry_run {
+        return Ok(());
+    }
+    run.enter(Step::Rows, "Writing branch rows", 0);
+    fill_in(run, session).await?;
+    write_changes(workflow, session).await?;
+    sync_row::note_success(workflow, run, session).await
+}
+
+/// Works out what rows say of commits, and pins the commits that rows name.
+async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
+    let named = session.named_commits();
+    let (before, control) = (session.before.clone(), run.control.clone());
+    let mut rows = std::mem::take(&mut session.rows);
+    session.rows = session
+        .with_mirror(move |mirror| {
+            Facts {
+                mirror,
+                control: &control,
+                merger: None,
+            }
+            .fill_in(&before, &mut rows)?;
+            mirror.set_pins(&named)?;
+            Ok(rows)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Writes the rows that are another than before, and removes those that are gone.
+async fn write_changes(workflow: &Workflow, session: &mut Session) -> Result<(), Halt> {
+    let repo = session.repo.value.repo.clone();
+    let (branches, writes): (Vec<_>, Vec<_>) =
+        changes(&repo, session, workflow.now()).into_iter().unzip();
+    let written = workflow.rows().write_all(Bucket::Branches, writes).await;
+    let mut known = (*session.before).clone();
+    for (branch, outcome) in branches.into_iter().zip(written) {
+        match outcome.map_err(unreadable)? {
+            Updated::Done(revision) => {
+                known.note(&branch, session.rows.get(&branch), revision);
+            }
+            Updated::Lost { .. } => {
+                workflow.branch_rows().forget(&repo);
+                return Err(overtaken(&branch).into());
+            }
+        }
+    }
+    workflow.branch_rows().keep(&repo, known);
+    Ok(())
+}
+
+/// What there is to write, each write expecting the row that was read.
+fn changes(repo: &RepoId, session: &mut Session, now: Timestamp) -> Vec<(BranchName, Write)> {
+    let (before, rows) = (&session.before, &mut session.rows);
+    let gone = before
+        .iter()
+        .filter(|(branch, _)| !rows.contains_key(*branch));
+    let mut changes: Vec<_> = gone
+        .map(|(branch, known)| {
+            let write = Write::delete(branch_key(repo, branch)).expecting(known.revision);
+            (branch.clone(), write)
+        })
+        .collect();
+    for (branch, row) in rows {
+        let known = before.get(branch);
+        if known.is_some_and(|known| !is_changed(&known.value, row)) {
+            continue;
+        }
+        row.updated_at = now;
+        let write = Write::put(branch_key(repo, branch), row);
+        let write = match known {
+            Some(known) => write.expecting(known.revision),
+            // Where there was none, a deleted one's marker may stand; it has a revision too.
+            None => write,
+        };
+        changes.push((branch.clone(), write));
+    }
+    changes
+}
+
+/// Only the run that has the repository writes its branch rows, so another writer means that this
+/// run was replaced, or that somebody edits rows by hand; another attempt reads them anew.
+fn overtaken(branch: &BranchName) -> JobError {
+    let detail = format!("The row of {branch} was changed by somebody else while this job ran");
+    JobError::new(ErrorCode::Internal, detail)
+}
+
+/// Whether anything but the time of the change differs.
+fn is_changed(before: &Branch, after: &Branch) -> bool {
+    Branch {
+        updated_at: after.updated_at,
+        ..before.clone()
+    } != *after
+}
+
+/// What the facts of a stacked branch depend on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Standing {
+    head: ObjectId,
+    parent_head: ObjectId,
+    base: Option<ObjectId>,
+    trunk_head: ObjectId,
+}
+
+/// The standings of all branches that have facts: those in a stack or with a task that are on the
+/// remote, as is what they stand on. A task's branch that is in no stack is held against trunk.
+fn standings<'a>(
+    rows: impl Iterator<Item = (&'a BranchName, &'a Branch)>,
+) -> BTreeMap<BranchName, Standing> {
+    let rows: BTreeMap<_, _> = rows.collect();
+    let trunk_head = rows
+        .values()
+        .find(|row| row.is_trunk)
+        .and_then(|row| row.head);
+    let standing = |row: &Branch| {
+        let parent_head = match &row.parent {
+            Some(parent) => rows.get(parent)?.head,
+            None => trunk_head,
+        };
+        Some(Standing {
+            head: row.head.filter(|_| row.is_kept() && !row.is_trunk)?,
+            parent_head: parent_head?,
+            base: row.base,
+            trunk_head: trunk_head?,
+        })
+    };
+    rows.iter()
+        .filter_map(|(branch, row)| Some(((*branch).clone(), standing(row)?)))
+        .collect()
+}
+
+/// Works facts out from a mirror.
+struct Facts<'a> {
+    mirror: &'a Mirror,
+    control: &'a Control,
+    merger: Option<Merger>,
+}
+
+impl Facts<'_> {
+    fn fill_in(
+        &mut self,
+        before: &KnownRows,
+        rows: &mut BTreeMap<BranchName, Branch>,
+    ) -> Result<(), EngineError> {
+        let stood = standings(before.iter().map(|(branch, row)| (branch, &row.value)));
+        let stand = standings(rows.iter());
+        for (branch, row) in rows {
+            self.control.check()?;
+            self.head(row, before.get(branch).map(|known| &known.value))?;
+            match stand.get(branch) {
+                None => clear(row),
+                Some(now) if stood.get(branch) == Some(now) && row.ahead.is_some() => {}
+                Some(now) => self.stack(row, *now)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn head(&self, row: &mut Branch, known: Option<&Branch>) -> Result<(), EngineError> {
+        let Some(head) = row.head else { return Ok(()) };
+        if known.is_some_and(|known| known.head == Some(head) && known.subject.is_some()) {
+            return Ok(());
+        }
+        let facts = head_facts(self.mirror.repo(), head)?;
+        row.subject = Some(facts.subject);
+        row.author = Some(facts.author);
+        row.committed_at = Some(facts.committed_at);
+        Ok(())
+    }
+
+    fn stack(&mut self, row: &mut Branch, now: Standing) -> Result<(), EngineError> {
+        let merger = match self.merger.as_mut() {
+            Some(merger) => merger,
+            None => {
+                let (path, git) = (self.mirror.path(), self.mirror.git());
+                self.merger.insert(Merger::open(path, git, self.control)?)
+            }
+        };
+        let repo = self.mirror.repo();
+        let facts = stack_facts(
+            repo,
+            now.head,
+            now.parent_head,
+            now.base,
+            now.trunk_head,
+            merger,
+        )?;
+        row.ahead = Some(facts.ahead);
+        row.behind = Some(facts.behind);
+        row.needs_restack = Some(facts.needs_restack);
+        row.conflicts_with_trunk = Some(facts.conflicts_with_trunk);
+        row.diff = Some(facts.diff);
+        Ok(())
+    }
+}
+
+/// A branch that has no facts.
+fn clear(row: &mut Branch) {
+    row.ahead = None;
+    row.behind = None;
+    row.needs_restack = None;
+    row.conflicts_with_trunk = None;
+    row.diff = None;
+}

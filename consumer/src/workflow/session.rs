@@ -1,0 +1,376 @@
+//! The pre-sync that every action begins with, and the state it works on from then on.
+//!
+//! A [`Session`] holds the repository's mirror after a fetch, the branch rows as the bucket has them
+//! and as they are to be. Actions change only the latter; [`crate::projection`] writes the difference.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstack_engine::EngineError;
+use backstack_engine::graph::{Stack, StackBranch, Tracked};
+use backstack_engine::mirror::{Fetched, Mirror};
+use backstack_producer::rows::{Row, RowError};
+use backstack_schemas::outcome::TrunkMoved;
+use backstack_schemas::topology::Bucket;
+use backstack_schemas::{
+    Branch, BranchName, ErrorCode, JobError, JobResult, ObjectId, RepoId, Repository, Step,
+    Timestamp,
+};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use super::branch_rows::KnownRows;
+use super::{Workflow, job_error};
+use crate::run::{Halt, Run};
+
+/// How long the row of a tracked branch stays after the branch went from the remote.
+const GONE_BRANCH_LIFETIME: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+/// A repository that was just fetched, and its rows.
+#[derive(Debug)]
+pub struct Session {
+    /// The repository's row as read at the beginning.
+    pub repo: Row<Repository>,
+    /// The branch that stacks stand on; on the remote.
+    pub trunk: BranchName,
+    /// The branch rows as the bucket has them.
+    pub before: Arc<KnownRows>,
+    /// The branch rows as they are to be. Facts that depend on commits are filled in last.
+    pub rows: BTreeMap<BranchName, Branch>,
+    /// What the job did so far.
+    pub result: JobResult,
+    /// The stream's last sequence when the fetch began.
+    pub through_sequence: u64,
+    /// Behind a mutex only because a mirror cannot be shared between threads, and a session is looked
+    /// at by asynchronous code; it is never waited for.
+    mirror: Mutex<Option<Mirror>>,
+}
+
+impl Session {
+    /// The pre-sync: reads the rows, fetches, and brings the rows up to what the remote has.
+    ///
+    /// # Errors
+    /// [`Halt::Failed`] with `unknown_repo`, `trunk_not_found`, or what the remote or the buckets did.
+    pub async fn begin(
+        workflow: &Workflow,
+        run: &Run,
+        repo: Row<Repository>,
+    ) -> Result<Self, Halt> {
+        run.enter(Step::Fetch, "Fetching from the remote", 0);
+        let through_sequence = workflow.last_sequence().await?;
+        let (fetched, before) = tokio::join!(
+            fetch(workflow, run, &repo.value),
+            workflow.branches.load(&workflow.rows, &repo.value.repo),
+        );
+        let ((mirror, fetched, default_branch), before) = (fetched?, before.map_err(unreadable)?);
+        for name in &fetched.ignored {
+            tracing::warn!(name, "a branch whose name no row can hold is passed over");
+        }
+        let trunk = trunk(&repo.value, default_branch, &fetched)?;
+        let rows = before
+            .iter()
+            .map(|(name, row)| (name.clone(), row.value.clone()))
+            .collect();
+        let mut session = Self {
+            repo,
+            trunk,
+            before,
+            rows,
+            result: JobResult::default(),
+            through_sequence,
+            mirror: Mutex::new(Some(mirror)),
+        };
+        session.take_in(&fetched.heads, workflow.now());
+        session.obtain_what_rows_name(workflow, run).await?;
+        Ok(session)
+    }
+
+    /// Fetches once more, for what moved between the fetch and the push.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub async fn fetch_again(&mut self, workflow: &Workflow, run: &Run) -> Result<(), Halt> {
+        run.enter(
+            Step::Fetch,
+            "Fetching again, since the remote has moved on",
+            0,
+        );
+        self.through_sequence = workflow.last_sequence().await?;
+        let control = run.control.clone();
+        let fetched = self
+            .with_mirror(move |mirror| mirror.fetch(&control, &mut |_, _| {}))
+            .await?;
+        if !fetched.heads.contains_key(&self.trunk) {
+            return Err(no_trunk(&self.trunk).into());
+        }
+        self.take_in(&fetched.heads, workflow.now());
+        Ok(())
+    }
+
+    /// Runs engine code on the mirror, on a thread that may block.
+    ///
+    /// # Errors
+    /// What `work` came to.
+    pub async fn with_mirror<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce(&mut Mirror) -> Result<T, EngineError> + Send + 'static,
+    ) -> Result<T, Halt> {
+        let Some(mut mirror) = self.mirror.get_mut().take() else {
+            return Err(
+                internal("the mirror is gone, since an earlier step of this run broke").into(),
+            );
+        };
+        let (mirror, done) = blocking(move || {
+            let done = work(&mut mirror);
+            (mirror, done)
+        })
+        .await?;
+        *self.mirror.get_mut() = Some(mirror);
+        done.map_err(|error| job_error(error))
+    }
+
+    /// The stack as the engine takes it.
+    pub fn stack(&self) -> Stack {
+        let branches = self
+            .rows
+            .iter()
+            .map(|(name, row)| (name.clone(), stack_branch(row)));
+        Stack {
+            trunk: self.trunk.clone(),
+            branches: branches.collect(),
+        }
+    }
+
+    /// The row of a branch that is on the remote.
+    pub fn on_remote(&self, branch: &BranchName) -> Option<(&Branch, ObjectId)> {
+        let row = self.rows.get(branch)?;
+        Some((row, row.head?))
+    }
+
+    /// Every commit that the rows of stacks and tasks, and trunk's, name.
+    pub fn named_commits(&self) -> BTreeSet<ObjectId> {
+        let rows = self
+            .rows
+            .values()
+            .filter(|row| row.is_kept() || row.is_trunk);
+        rows.flat_map(|row| {
+            row.head
+                .into_iter()
+                .chain(row.base)
+                .chain(row.former_heads.iter().copied())
+        })
+        .collect()
+    }
+
+    /// Brings the rows up to what a fetch saw.
+    fn take_in(&mut self, heads: &BTreeMap<BranchName, ObjectId>, now: Timestamp) {
+        for (branch, head) in heads {
+            match self.rows.get_mut(branch) {
+                Some(row) => row.move_head(Some(*head)),
+                None => {
+                    let row = new_row(&self.repo.value.repo, branch, *head, now);
+                    self.rows.insert(branch.clone(), row);
+                }
+            }
+        }
+        self.rows.retain(|branch, row| {
+            if !heads.contains_key(branch) {
+                row.move_head(None);
+            }
+            row.head.is_some()
+                || (row.is_kept() && now.since(row.updated_at) < GONE_BRANCH_LIFETIME)
+        });
+        for (branch, row) in &mut self.rows {
+            row.is_trunk = *branch == self.trunk;
+            if row.is_trunk {
+                stop_tracking(row);
+            }
+        }
+        self.note_trunk(heads);
+    }
+
+    /// Trunk's move belongs to the result of the job whose fetch saw it.
+    fn note_trunk(&mut self, heads: &BTreeMap<BranchName, ObjectId>) {
+        let from = self.before.get(&self.trunk).and_then(|row| row.value.head);
+        if let Some(to) = heads
+            .get(&self.trunk)
+            .copied()
+            .filter(|to| Some(*to) != from)
+        {
+            self.result.trunk = Some(TrunkMoved {
+                branch: self.trunk.clone(),
+                from,
+                to,
+            });
+        }
+    }
+
+    /// Asks the remote for commits that rows name and this mirror never saw, since another worker
+    /// recorded them.
+    async fn obtain_what_rows_name(&mut self, workflow: &Workflow, run: &Run) -> Result<(), Halt> {
+        let repo = self.repo.value.repo.clone();
+        let mut named = self.named_commits();
+        named.retain(|id| !workflow.is_unobtainable(&repo, *id));
+        let control = run.control.clone();
+        let missing = self
+            .with_mirror(move |mirror| {
+                let wanted: Vec<_> = named.into_iter().filter(|id| !mirror.has(*id)).collect();
+                if wanted.is_empty() {
+                    Ok(wanted)
+                } else {
+                    mirror.obtain(&wanted, &control)
+                }
+            })
+            .await?;
+        workflow.note_unobtainable(&repo, &missing);
+        Ok(())
+    }
+}
+
+/// Takes a branch out of its stack.
+pub fn stop_tracking(row: &mut Branch) {
+    row.tracked = false;
+    row.parent = None;
+    row.base = None;
+}
+
+/// The repository's row.
+///
+/// # Errors
+/// `unknown_repo`; `remote_not_allowed` where the row's URL is none that git may be given.
+pub async fn repository(workflow: &Workflow, repo: &RepoId) -> Result<Row<Repository>, Halt> {
+    let row = workflow
+        .rows
+        .get_leader::<Value>(Bucket::Repos, repo.as_str())
+        .await;
+    let row = row.map_err(unreadable)?.ok_or_else(|| unknown_repo(repo))?;
+    let value = serde_json::from_value(row.value.clone()).map_err(|error| {
+        let url = row.value["remote_url"].as_str().unwrap_or_default();
+        match url.parse::<backstack_schemas::RemoteUrl>() {
+            Err(problem) => JobError::new(
+                ErrorCode::RemoteNotAllowed,
+                format!("{problem}; remove the repository and add it again with another URL"),
+            ),
+            Ok(_) => internal(format!(
+                "the row of the repository {repo} cannot be read: {error}"
+            )),
+        }
+    })?;
+    Ok(Row {
+        value,
+        revision: row.revision,
+        at: row.at,
+    })
+}
+
+fn unknown_repo(repo: &RepoId) -> JobError {
+    JobError::new(
+        ErrorCode::UnknownRepo,
+        format!("There is no repository {repo}; add it with `backstack repo add {repo} <url>`"),
+    )
+}
+
+async fn fetch(
+    workflow: &Workflow,
+    run: &Run,
+    repo: &Repository,
+) -> Result<(Mirror, Fetched, Option<BranchName>), Halt> {
+    let (store, control) = (workflow.store.clone(), run.control.clone());
+    let (id, url, trunk_known) = (
+        repo.repo.clone(),
+        repo.remote_url.clone(),
+        repo.trunk.is_some(),
+    );
+    let report = run.reporter();
+    blocking(move || {
+        let mut mirror = store.mirror(&id, &url, &control)?;
+        let fetched = mirror.fetch(&control, &mut |done, total| report.advance(done, total))?;
+        let default_branch = if trunk_known {
+            None
+        } else {
+            mirror.default_branch(&control)?
+        };
+        Ok((mirror, fetched, default_branch))
+    })
+    .await?
+    .map_err(|error: EngineError| job_error(error))
+}
+
+fn trunk(
+    repo: &Repository,
+    default_branch: Option<BranchName>,
+    fetched: &Fetched,
+) -> Result<BranchName, JobError> {
+    let trunk = repo.trunk.clone().or(default_branch).ok_or_else(|| {
+        JobError::new(
+            ErrorCode::TrunkNotFound,
+            "The remote has no default branch; name the trunk with `backstack repo add … --trunk B`",
+        )
+    })?;
+    if fetched.heads.contains_key(&trunk) {
+        Ok(trunk)
+    } else {
+        Err(no_trunk(&trunk))
+    }
+}
+
+fn no_trunk(trunk: &BranchName) -> JobError {
+    let detail = format!("The trunk {trunk} is not on the remote; push it, or name another trunk");
+    JobError::new(ErrorCode::TrunkNotFound, detail)
+}
+
+fn new_row(repo: &RepoId, branch: &BranchName, head: ObjectId, at: Timestamp) -> Branch {
+    Branch {
+        repo: repo.clone(),
+        branch: branch.clone(),
+        head: Some(head),
+        is_trunk: false,
+        tracked: false,
+        parent: None,
+        base: None,
+        ahead: None,
+        behind: None,
+        needs_restack: None,
+        conflicts_with_trunk: None,
+        diff: None,
+        subject: None,
+        author: None,
+        committed_at: None,
+        task_id: None,
+        former_heads: Vec::new(),
+        first_seen_at: at,
+        updated_at: at,
+    }
+}
+
+fn stack_branch(row: &Branch) -> StackBranch {
+    let tracked = row.parent.clone().filter(|_| row.tracked);
+    StackBranch {
+        head: row.head,
+        former_heads: row.former_heads.clone(),
+        tracked: tracked.map(|parent| Tracked {
+            parent,
+            base: row.base,
+        }),
+    }
+}
+
+/// Runs `work` on a thread that may block.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Halt> {
+    let span = tracing::Span::current();
+    tokio::task::spawn_blocking(move || span.in_scope(work))
+        .await
+        .map_err(|error| internal(format!("a step of the job broke: {error}")).into())
+}
+
+/// The error of a bucket that did not answer, or not so that it could be read.
+pub fn unreadable(error: RowError) -> Halt {
+    internal(error.to_string()).into()
+}
+
+pub fn internal(detail: impl Into<String>) -> JobError {
+    JobError::new(ErrorCode::Internal, detail)
+}
