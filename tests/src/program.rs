@@ -11,10 +11,11 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
+use backstack_consumer::dev::nats_server;
 use backstack_consumer::dev::process::Process;
 
 use crate::rows::DEADLINE;
-use crate::world::World;
+use crate::world::{self, World};
 
 /// The directory with the programs, where they were built elsewhere.
 const BIN_DIR: &str = "BACKSTACK_TEST_BIN_DIR";
@@ -122,6 +123,7 @@ impl Drop for Program {
 #[derive(Debug)]
 pub struct Worker {
     program: Program,
+    state: PathBuf,
 }
 
 impl Worker {
@@ -146,7 +148,7 @@ impl Worker {
             "run".to_owned(),
             format!("--state-dir={}", state.display()),
             format!("--replicas={}", choices.replicas),
-            format!("--ack-wait={}ms", choices.ack_wait.as_millis()),
+            format!("--ack-wait={}", duration(choices.ack_wait)),
             "--committer=Backstack <backstack@example.com>".to_owned(),
             "--allow-protocol=file".to_owned(),
         ];
@@ -157,7 +159,10 @@ impl Worker {
             .collect();
         let program = Program::start(world, "backstackd", &arguments);
         world.count_worker(&program.process);
-        Self { program }
+        Self {
+            program,
+            state: state.to_owned(),
+        }
     }
 
     /// Waits until this worker and all others of the world pull at every consumer.
@@ -183,6 +188,11 @@ impl Worker {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.program.process.pid()
+    }
+
+    /// Its state directory, for [`launch_on`](Self::launch_on).
+    pub fn state(&self) -> &Path {
+        &self.state
     }
 
     /// Its process and what it says.
@@ -229,6 +239,15 @@ impl World {
     }
 }
 
+/// As a flag takes it.
+fn duration(span: Duration) -> String {
+    if span.subsec_nanos() == 0 {
+        format!("{}s", span.as_secs())
+    } else {
+        format!("{}ms", span.as_millis())
+    }
+}
+
 /// Nothing of this machine but where its programs are.
 fn set_environment(command: &mut Command, world: &World) {
     let passed_on = ["PATH", "RUST_LOG", "LLVM_PROFILE_FILE"];
@@ -243,7 +262,9 @@ fn set_environment(command: &mut Command, world: &World) {
         .env("TZ", "UTC")
         .env("COLUMNS", "100")
         .env("RUST_BACKTRACE", "1")
-        .env("NATS_URL", world.nats_url());
+        .env("NATS_URL", world.nats_url())
+        // The cache is under `HOME`, and empty.
+        .env(nats_server::ENV_VAR, &world::nats_server().path);
 }
 
 /// Where the programs are, built if they are not there or older than this test.
@@ -350,6 +371,7 @@ mod tests {
         .await;
         let seen: Vec<_> = output.stdout.lines().collect();
         let mut expected = vec![
+            "BACKSTACK_NATS_SERVER",
             "COLUMNS",
             "HOME",
             "LC_ALL",

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::HeaderMap;
 use async_nats::header::NATS_MESSAGE_ID;
 use async_nats::jetstream::context::PublishError;
-use async_nats::jetstream::kv::{Operation, Store};
+use async_nats::jetstream::kv::{Operation, Store, Watch};
 use async_nats::jetstream::publish::PublishAck;
 use backstack_schemas::topology::{self, Bucket};
 use backstack_schemas::{
@@ -24,6 +24,13 @@ use crate::world::World;
 
 /// How long anything may take that a test waits for.
 pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How long a watch may be silent before it is opened anew: what was asked of a server that was then
+/// killed is never answered, and a watch notices that only after many times this.
+const SILENCE: Duration = Duration::from_secs(1);
+
+/// How long one publish may wait for its acceptance before it is sent again.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// How long to leave a stream alone that is asked again and again.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
@@ -65,16 +72,24 @@ impl World {
         job
     }
 
-    /// Publishes an action under a job id.
+    /// Publishes an action under a job id, again and again with the same message id until it is
+    /// accepted, as the contract asks of every client.
     pub async fn publish_as(&self, job: JobId, repo: &str, action: &str, body: &str) -> PublishAck {
-        let mut headers = HeaderMap::new();
-        headers.insert(
-            NATS_MESSAGE_ID,
-            topology::message_id(&repo_id(repo), job).as_str(),
-        );
         let subject = format!("{}.actions.{repo}.{action}", self.topology().namespace());
-        let accepted = self.publish_raw(&subject, headers, body.as_bytes()).await;
-        accepted.unwrap_or_else(|error| panic!("{subject}: {error}"))
+        let id = topology::message_id(&repo_id(repo), job);
+        let until = Instant::now() + DEADLINE;
+        loop {
+            let mut headers = HeaderMap::new();
+            headers.insert(NATS_MESSAGE_ID, id.as_str());
+            let sent = self.publish_raw(&subject, headers, body.as_bytes());
+            let problem = match tokio::time::timeout(ACCEPTED_WITHIN, sent).await {
+                Ok(Ok(accepted)) => return accepted,
+                Ok(Err(error)) => error.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            assert!(Instant::now() < until, "{subject}: {problem}");
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// Publishes anything anywhere and waits for JetStream's answer.
@@ -157,6 +172,18 @@ impl World {
             .await
     }
 
+    /// The last rows of a job that its bucket keeps, oldest first, each with its revision.
+    pub async fn job_history(&self, repo: &str, job: JobId) -> Vec<(u64, Job)> {
+        let key = topology::job_key(&repo_id(repo), job);
+        let history = self.bucket(Bucket::Jobs).await.history(&key).await;
+        let history = history.unwrap_or_else(|error| panic!("{key}: {error}"));
+        let rows = history.map(|entry| {
+            let entry = entry.unwrap_or_else(|error| panic!("{key}: {error}"));
+            (entry.revision, decode(&key, &entry.value))
+        });
+        rows.collect().await
+    }
+
     /// A branch's row as it is now.
     pub async fn branch(&self, repo: &str, branch: &str) -> Option<Branch> {
         let key = topology::branch_key(&repo_id(repo), &branch_name(branch));
@@ -205,7 +232,7 @@ impl World {
         }
     }
 
-    /// Watches are opened anew when they break: the server may be killed meanwhile.
+    /// A watch begins with the row as it is, so opening it anew misses nothing.
     async fn watch_until<T: DeserializeOwned>(
         &self,
         bucket: Bucket,
@@ -213,24 +240,29 @@ impl World {
         is: &impl Fn(&T) -> bool,
         last: &mut String,
     ) -> T {
-        let name = self.topology().bucket(bucket);
         loop {
-            if let Ok(store) = self.jetstream().get_key_value(&name).await
-                && let Ok(mut rows) = store.watch_with_history(key).await
-            {
-                while let Some(Ok(entry)) = rows.next().await {
-                    if entry.operation != Operation::Put {
-                        continue;
-                    }
-                    let row = decode(key, &entry.value);
-                    if is(&row) {
-                        return row;
-                    }
-                    *last = String::from_utf8_lossy(&entry.value).into_owned();
+            let opened = tokio::time::timeout(SILENCE, self.watch(bucket, key)).await;
+            let Ok(Ok(mut rows)) = opened else {
+                tokio::time::sleep(ASK_AGAIN).await;
+                continue;
+            };
+            while let Ok(Some(Ok(entry))) = tokio::time::timeout(SILENCE, rows.next()).await {
+                if entry.operation != Operation::Put {
+                    continue;
                 }
+                let row = decode(key, &entry.value);
+                if is(&row) {
+                    return row;
+                }
+                *last = String::from_utf8_lossy(&entry.value).into_owned();
             }
-            tokio::time::sleep(ASK_AGAIN).await;
         }
+    }
+
+    async fn watch(&self, bucket: Bucket, key: &str) -> Result<Watch, async_nats::Error> {
+        let name = self.topology().bucket(bucket);
+        let store = self.jetstream().get_key_value(&name).await?;
+        Ok(store.watch_with_history(key).await?)
     }
 
     /// Every dead letter, oldest first.
@@ -262,15 +294,17 @@ impl World {
 
     /// Waits until a stream holds `count` messages.
     pub async fn stored_when(&self, stream: &str, count: u64) {
+        let what = format!("STREAM.INFO.{stream}");
         let until = Instant::now() + DEADLINE;
         loop {
-            let stored = self.stored(stream).await;
-            if stored == count {
+            let info = self.ask(&what, &Value::Null).await;
+            let info = info.unwrap_or_else(|error| error);
+            if info["state"]["messages"] == count {
                 return;
             }
             assert!(
                 Instant::now() < until,
-                "{stream} holds {stored} messages, not {count}"
+                "{stream} does not hold {count} messages: {info}"
             );
             tokio::time::sleep(ASK_AGAIN).await;
         }

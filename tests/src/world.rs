@@ -138,16 +138,16 @@ impl World {
     }
 
     /// The one server, to stop, kill, pause and restart it.
-    pub fn server(&mut self) -> &mut PrivateServer {
-        match &mut self.nats {
+    pub fn server(&self) -> &PrivateServer {
+        match &self.nats {
             Nats::Alone(server) => server,
             Nats::Cluster(_) => panic!("this world has three servers"),
         }
     }
 
     /// The three servers, to stop, kill, pause and restart them.
-    pub fn servers(&mut self) -> &mut PrivateCluster {
-        match &mut self.nats {
+    pub fn servers(&self) -> &PrivateCluster {
+        match &self.nats {
             Nats::Alone(_) => panic!("this world has one server"),
             Nats::Cluster(cluster) => cluster,
         }
@@ -171,19 +171,16 @@ impl World {
     /// One request to the JetStream API, on `$JS.API.<what>`.
     ///
     /// # Errors
-    /// The `error` member of the answer.
+    /// The `error` member of the answer, or a sentence where there was none.
     pub async fn ask(&self, what: &str, body: &Value) -> Result<Value, Value> {
         let payload = if body.is_null() {
             String::new()
         } else {
             body.to_string()
         };
-        let request = self
-            .client
-            .request(format!("$JS.API.{what}"), payload.into());
-        let reply = request
-            .await
-            .unwrap_or_else(|error| panic!("{what}: {error}"));
+        let subject = format!("$JS.API.{what}");
+        let reply = self.client.request(subject, payload.into()).await;
+        let reply = reply.map_err(|error| Value::String(format!("{what}: {error}")))?;
         let answer: Value = serde_json::from_slice(&reply.payload).expect("JSON");
         match answer.get("error") {
             Some(error) => Err(error.clone()),
@@ -262,6 +259,11 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
+        // Their stores go with the directory.
+        match &self.nats {
+            Nats::Alone(server) => server.abandon(),
+            Nats::Cluster(cluster) => cluster.servers().iter().for_each(PrivateServer::abandon),
+        }
         let keep = std::thread::panicking() && std::env::var_os("BACKSTACK_TEST_KEEP").is_some();
         if let Some(dir) = self.dir.take_if(|_| keep) {
             eprintln!("the test's directory stays: {}", dir.keep().display());

@@ -123,9 +123,14 @@ impl Process {
         }
     }
 
+    /// Kills the child without waiting until it is gone; `false` if it has already ended.
+    pub fn kill(&self) -> bool {
+        self.signal(Signal::KILL)
+    }
+
     /// Kills the child, gives it no chance to clean up, and waits until it is gone.
     pub async fn kill9(&self) -> ExitStatus {
-        self.signal(Signal::KILL);
+        self.kill();
         self.wait().await
     }
 
@@ -142,7 +147,7 @@ impl Drop for Process {
         self.terminate();
         self.resume();
         if !self.life.wait_for_end(DROP_GRACE) {
-            self.signal(Signal::KILL);
+            self.kill();
             // Killed is dead, unless the kernel itself hangs; then waiting on is of no use.
             self.life.wait_for_end(DROP_GRACE);
         }

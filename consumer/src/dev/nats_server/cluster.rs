@@ -77,11 +77,6 @@ impl PrivateCluster {
         &self.servers
     }
 
-    /// The members, to restart them.
-    pub fn servers_mut(&mut self) -> &mut [PrivateServer] {
-        &mut self.servers
-    }
-
     /// The index of the member that leads JetStream's meta group, if a running member knows one
     /// that runs.
     pub async fn leader(&self) -> Option<usize> {
@@ -129,11 +124,11 @@ impl PrivateCluster {
     ///
     /// # Errors
     /// As for [`PrivateServer::start`].
-    pub async fn restart_all(&mut self) -> Result<(), Error> {
+    pub async fn restart_all(&self) -> Result<(), Error> {
         for server in &self.servers {
             server.stop().await;
         }
-        for server in &mut self.servers {
+        for server in &self.servers {
             server.relaunch().await?;
         }
         self.ready().await

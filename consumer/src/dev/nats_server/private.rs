@@ -10,6 +10,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::net::TcpSocket;
@@ -90,7 +91,7 @@ pub struct PrivateServer {
     options: ServerOptions,
     client: Port,
     monitor: Port,
-    process: Process,
+    process: Mutex<Arc<Process>>,
 }
 
 impl PrivateServer {
@@ -118,6 +119,7 @@ impl PrivateServer {
             fs::create_dir_all(&options.dir)?;
             fs::write(options.dir.join("nats.conf"), &options.config)?;
             let process = spawn(&server.path, &options, &client, &monitor)?;
+            let process = Mutex::new(Arc::new(process));
             Ok(Self {
                 program: server.path.clone(),
                 options,
@@ -141,7 +143,7 @@ impl PrivateServer {
                 Ok(()) => return Ok(()),
                 Err(problem) => problem,
             };
-            if let Some(status) = self.process.ended() {
+            if let Some(status) = self.process().ended() {
                 return Err(Error::Ended {
                     name: self.name().to_owned(),
                     status,
@@ -162,7 +164,7 @@ impl PrivateServer {
 
     /// The server's process id; another one after each restart.
     pub fn pid(&self) -> u32 {
-        self.process.pid()
+        self.process().pid()
     }
 
     /// The server's name.
@@ -177,27 +179,33 @@ impl PrivateServer {
 
     /// Whether the server's process runs, paused or not.
     pub fn is_running(&self) -> bool {
-        self.process.ended().is_none()
+        self.process().ended().is_none()
     }
 
     /// Lets the server end in good order, or kills it if that takes it too long.
     pub async fn stop(&self) {
-        self.process.stop(STOP_GRACE).await;
+        self.process().stop(STOP_GRACE).await;
     }
 
     /// Kills the server without warning.
     pub async fn kill9(&self) {
-        self.process.kill9().await;
+        self.process().kill9().await;
+    }
+
+    /// Kills the server without waiting, where its store does not matter any more: ending in good
+    /// order takes some 10 ms for each consumer.
+    pub fn abandon(&self) {
+        self.process().kill();
     }
 
     /// Stops the server from running: connections stay, nothing is answered.
     pub fn pause(&self) {
-        self.process.pause();
+        self.process().pause();
     }
 
     /// Lets a paused server run on.
     pub fn resume(&self) {
-        self.process.resume();
+        self.process().resume();
     }
 
     /// Starts the server again on its ports and store and waits until it is ready; stops it first if
@@ -205,7 +213,7 @@ impl PrivateServer {
     ///
     /// # Errors
     /// As for [`start`](Self::start).
-    pub async fn restart(&mut self) -> Result<(), Error> {
+    pub async fn restart(&self) -> Result<(), Error> {
         self.relaunch().await?;
         self.ready().await
     }
@@ -214,14 +222,21 @@ impl PrivateServer {
     ///
     /// # Errors
     /// [`Error::Start`].
-    pub async fn relaunch(&mut self) -> Result<(), Error> {
+    pub async fn relaunch(&self) -> Result<(), Error> {
         self.stop().await;
         let process = spawn(&self.program, &self.options, &self.client, &self.monitor);
-        self.process = process.map_err(|source| Error::Start {
+        let process = process.map_err(|source| Error::Start {
             name: self.name().to_owned(),
             source,
         })?;
+        *self.process.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(process);
         Ok(())
+    }
+
+    /// The process as it is now; a restart puts another in its place.
+    fn process(&self) -> Arc<Process> {
+        let process = self.process.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(&process)
     }
 
     pub(super) fn monitor_port(&self) -> u16 {

@@ -231,7 +231,7 @@ async fn a_server_is_ready_when_started_and_keeps_port_and_data_over_a_restart()
         config: "max_payload: 65536".to_owned(),
         ..ServerOptions::default()
     };
-    let mut server = PrivateServer::start(&real(), options).await.unwrap();
+    let server = PrivateServer::start(&real(), options).await.unwrap();
     let url = server.url();
     let client = async_nats::connect(&url).await.unwrap();
     assert_eq!(client.server_info().max_payload, 65_536);
@@ -272,7 +272,7 @@ async fn a_server_that_cannot_start_says_why() {
 #[tokio::test]
 async fn three_servers_keep_what_was_acknowledged_when_their_leader_dies() {
     let dir = tempfile::tempdir().unwrap();
-    let mut cluster = PrivateCluster::start(&real(), dir.path(), "")
+    let cluster = PrivateCluster::start(&real(), dir.path(), "")
         .await
         .unwrap();
     let client = async_nats::connect(cluster.addresses()).await.unwrap();
@@ -289,7 +289,7 @@ async fn three_servers_keep_what_was_acknowledged_when_their_leader_dies() {
     cluster.servers()[leader].kill9().await;
     cluster.ready().await.unwrap();
     assert_ne!(cluster.leader().await, Some(leader));
-    cluster.servers_mut()[leader].restart().await.unwrap();
+    cluster.servers()[leader].restart().await.unwrap();
     cluster.ready().await.unwrap();
 
     let rows = jetstream.get_key_value("kept").await.unwrap();
