@@ -203,7 +203,7 @@ fn the_same_pins_write_nothing() {
     let mirror = remote.fetched();
     let pins = BTreeSet::from([remote.head("main").unwrap()]);
     mirror.set_pins(&pins).unwrap();
-    let file = mirror.path().join("refs/backstack/pins");
+    let file = mirror.path().join("packed-refs");
     let written = fs::metadata(&file).unwrap().modified().unwrap();
     mirror.set_pins(&pins).unwrap();
     assert_eq!(fs::metadata(&file).unwrap().modified().unwrap(), written);
@@ -289,7 +289,8 @@ fn a_fetch_that_was_killed_leaves_a_mirror_that_the_next_one_repairs() {
             .ok()
     };
     let writer = wait_for(open);
-    assert!(path.join("backstack-in-use").exists());
+    let state = || fs::read_to_string(path.join("backstack-state")).unwrap();
+    assert_eq!(state().trim(), "in use");
     child.kill().unwrap();
     child.wait().unwrap();
     drop(writer);
@@ -323,7 +324,7 @@ fn a_fetch_that_was_killed_leaves_a_mirror_that_the_next_one_repairs() {
     assert_eq!(heads.len(), 3);
     assert!(!path.join("objects/pack/tmp_pack_Abc123").exists());
     drop(mirror);
-    assert!(!path.join("backstack-in-use").exists());
+    assert_eq!(state().trim(), "clean");
 }
 
 /// Plays both parts: as a child of itself it fetches, and is killed sooner or later.
@@ -473,7 +474,7 @@ fn torn_files_are_written_again() {
     ] {
         fs::write(path.join(file), content).unwrap();
     }
-    fs::write(path.join("backstack-in-use"), "").unwrap();
+    fs::write(path.join("backstack-state"), "").unwrap();
     let mut mirror = remote.mirror(&remote.store());
     assert_eq!(fetch(&mut mirror).heads.len(), 2);
 }

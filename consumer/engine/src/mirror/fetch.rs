@@ -1,15 +1,18 @@
 //! What the remote has: one `git fetch` makes `refs/heads/*` of the mirror the remote's own.
 //!
-//! The fetch is not atomic on purpose: git 2.47 aborts on an atomic one that deletes `a` and makes
-//! `a/b`, and a mix of old and new heads, left by a kill, is healed by the next fetch. Tags are not
-//! fetched; heads whose names no row could hold are left out of what is returned.
+//! Git brings the objects, checks that they are complete, and says which refs would change; writing
+//! the refs is left to this module, which does so in one file and one step. (That is what `--dry-run` does, for
+//! as long as git has had it: all but the refs.) Tags are not fetched; heads whose names no row
+//! could hold are left out of what is returned.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use backstack_schemas::{BranchName, ObjectId};
 
-use super::{Mirror, from_oid, heal};
+use super::refs::{HEADS, Refs};
+use super::store::io_error;
+use super::{Mirror, heal};
 use crate::control::Control;
 use crate::error::EngineError;
 use crate::git::{Failure, FailureKind, GitCommand};
@@ -34,6 +37,7 @@ impl Mirror {
     /// Fetches and prunes all branches. `progress` is told of objects received and their number.
     ///
     /// A mirror that turns out to be damaged is healed or made afresh, and fetched once more.
+    /// Killed at any moment, it leaves either all of the former heads or all of the new ones.
     /// Heads that this replaces stay only if they are pinned; see [`set_pins`](Self::set_pins).
     ///
     /// # Errors
@@ -48,17 +52,21 @@ impl Mirror {
         control: &Control,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Fetched, EngineError> {
-        match self.fetch_once(control, progress)? {
-            Ok(()) => {}
+        let changes = match self.fetch_once(control, progress)? {
+            Ok(changes) => changes,
             Err(failure) if failure.kind == FailureKind::MirrorBroken => {
                 tracing::warn!(url = %self.url, said = %failure.said, "healing the mirror");
                 self.heal(control)?;
                 self.fetch_once(control, progress)?
-                    .map_err(EngineError::from)?;
+                    .map_err(EngineError::from)?
             }
             Err(failure) => return Err(failure.into()),
+        };
+        let mut refs = self.refs()?;
+        if !changes.is_empty() {
+            self.apply(&mut refs, changes)?;
         }
-        self.heads()
+        Ok(named(&refs))
     }
 
     /// The branches as the last fetch, and the pushes since, left them. Runs no process.
@@ -67,22 +75,7 @@ impl Mirror {
     ///
     /// [`EngineError::Internal`] where the mirror cannot be read.
     pub fn heads(&self) -> Result<Fetched, EngineError> {
-        let mut fetched = Fetched::default();
-        for reference in self.repo().references_glob("refs/heads/*")? {
-            let reference = reference?;
-            let name = reference.name_bytes();
-            let short = name.strip_prefix(b"refs/heads/").unwrap_or(name);
-            let branch = std::str::from_utf8(short).ok().and_then(|n| n.parse().ok());
-            match (branch, reference.target().and_then(from_oid)) {
-                (Some(branch), Some(head)) => {
-                    fetched.heads.insert(branch, head);
-                }
-                _ => fetched
-                    .ignored
-                    .push(String::from_utf8_lossy(short).into_owned()),
-            }
-        }
-        Ok(fetched)
+        Ok(named(&self.refs()?))
     }
 
     /// The branch that the remote's `HEAD` names; `None` where it names none, or one that is not
@@ -142,14 +135,16 @@ impl Mirror {
         Ok(missing)
     }
 
-    /// One fetch; its failure is for [`fetch`](Self::fetch) to judge.
+    /// One fetch, of objects alone: what the refs are to be changed to. Its failure is for
+    /// [`fetch`](Self::fetch) to judge.
     fn fetch_once(
         &self,
         control: &Control,
         progress: &mut dyn FnMut(u64, u64),
-    ) -> Result<Result<(), Failure>, EngineError> {
+    ) -> Result<Result<Vec<Change>, Failure>, EngineError> {
         let command = quietly_fetching(self.wire())
-            .args(["--prune", "--progress", "--end-of-options"])
+            .args(["--dry-run", "--porcelain", "--prune", "--progress"])
+            .arg("--end-of-options")
             .arg(self.url.as_str())
             .arg("+refs/heads/*:refs/heads/*");
         let output = self.noting_interruption(command.run_watching(control, &mut |line| {
@@ -157,11 +152,43 @@ impl Mirror {
                 progress(done, total);
             }
         }))?;
-        Ok(if output.success() {
-            Ok(())
-        } else {
-            Err(output.failure())
+        if !output.success() {
+            return Ok(Err(output.failure()));
+        }
+        parse_changes(&output.stdout).map(Ok).ok_or_else(|| {
+            EngineError::Internal(format!(
+                "git {} says in no known way what it fetched",
+                self.git().version()
+            ))
         })
+    }
+
+    /// Writes what the fetch changed.
+    fn apply(&self, refs: &mut Refs, changes: Vec<Change>) -> Result<(), EngineError> {
+        for Change { name, to } in changes {
+            match to {
+                Some(id) if self.has(id) => refs.set(name, id),
+                Some(id) => {
+                    return Err(EngineError::Internal(format!(
+                        "git {} said that it fetched {id} and did not bring it",
+                        self.git().version()
+                    )));
+                }
+                None => refs.remove(&name),
+            }
+        }
+        self.write_refs(refs)
+    }
+
+    /// The mirror's refs.
+    pub(super) fn refs(&self) -> Result<Refs, EngineError> {
+        Refs::read(&self.path).map_err(|error| io_error("reading the refs of", &self.path, &error))
+    }
+
+    /// Replaces the mirror's refs.
+    pub(super) fn write_refs(&self, refs: &Refs) -> Result<(), EngineError> {
+        refs.write(&self.path)
+            .map_err(|error| io_error("writing the refs of", &self.path, &error))
     }
 
     /// Puts the mirror right while it is in hand.
@@ -201,6 +228,52 @@ fn quietly_fetching(command: GitCommand) -> GitCommand {
         "--no-recurse-submodules",
         "--no-show-forced-updates",
     ])
+}
+
+/// A ref that a fetch found to be elsewhere, or gone.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Change {
+    name: Vec<u8>,
+    to: Option<ObjectId>,
+}
+
+/// The lines of `git fetch --porcelain`: `<flag> <old> <new> <ref>`; `None` where one is not such,
+/// or is no branch's.
+fn parse_changes(printed: &[u8]) -> Option<Vec<Change>> {
+    printed
+        .split(|b| *b == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            let (flag, rest) = line.split_at_checked(2)?;
+            let mut fields = rest.splitn(3, |b| *b == b' ');
+            let (_, new, name) = (fields.next()?, fields.next()?, fields.next()?);
+            let to = match flag {
+                b"- " => None,
+                b"* " | b"+ " | b"  " => Some(std::str::from_utf8(new).ok()?.parse().ok()?),
+                _ => return None,
+            };
+            name.starts_with(HEADS).then(|| Change {
+                name: name.to_vec(),
+                to,
+            })
+        })
+        .collect()
+}
+
+/// The heads that rows can hold, and the names of the others.
+fn named(refs: &Refs) -> Fetched {
+    let mut fetched = Fetched::default();
+    for (name, id) in refs.heads() {
+        match std::str::from_utf8(name).ok().and_then(|n| n.parse().ok()) {
+            Some(branch) => {
+                fetched.heads.insert(branch, id);
+            }
+            None => fetched
+                .ignored
+                .push(String::from_utf8_lossy(name).into_owned()),
+        }
+    }
+    fetched
 }
 
 /// The counts in `Receiving objects:  45% (9/20), …`.
@@ -266,12 +339,45 @@ mod tests {
         );
     }
 
+    #[test]
+    fn reads_what_changed() {
+        let (old, new, none) = ("1".repeat(40), "2".repeat(40), "0".repeat(40));
+        let printed = format!(
+            "- {old} {none} refs/heads/gone\n* {none} {new} refs/heads/a/b\n\
+             + {old} {new} refs/heads/forced\n  {old} {new} refs/heads/forward\n"
+        );
+        let change = |name: &str, to: Option<&String>| Change {
+            name: format!("refs/heads/{name}").into_bytes(),
+            to: to.map(|id| id.parse().unwrap()),
+        };
+        assert_eq!(
+            parse_changes(printed.as_bytes()).unwrap(),
+            [
+                change("gone", None),
+                change("a/b", Some(&new)),
+                change("forced", Some(&new)),
+                change("forward", Some(&new)),
+            ]
+        );
+        assert_eq!(parse_changes(b""), Some(Vec::new()));
+        for odd in [
+            format!("! {old} {new} refs/heads/a\n"),
+            format!("* {old} {new} refs/tags/a\n"),
+            "* x y refs/heads/a\n".to_owned(),
+            "From /srv/a\n".to_owned(),
+        ] {
+            assert_eq!(parse_changes(odd.as_bytes()), None, "{odd}");
+        }
+    }
+
     proptest! {
         #[test]
         fn parsing_never_panics(line in ".*", bytes in any::<Vec<u8>>()) {
             received(&line);
             received(&format!("Receiving objects:{line}"));
             head_branch(&bytes);
+            parse_changes(&bytes);
+            parse_changes(line.as_bytes());
             named_id(&line, &[]);
         }
     }

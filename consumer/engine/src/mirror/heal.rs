@@ -1,7 +1,7 @@
 //! What a kill, a full disk or a bad one leave in a mirror, and how it is put right.
 //!
-//! While a job has a mirror in hand, a marker lies in it; a job that ends well takes it away. Who
-//! finds one when opening knows that the job before was cut short, and looks only then:
+//! A file in each mirror says whether a job has it in hand; a job that ends well says so there. Who
+//! finds otherwise when opening knows that the job before was cut short, and looks only then:
 //!
 //! - Cut short: stale locks and half-written files go, refs that were torn go (the next fetch or
 //!   [`set_pins`](super::Mirror::set_pins) writes them again).
@@ -20,6 +20,7 @@ use backstack_schemas::remote::Protocol;
 use backstack_schemas::{ObjectId, RemoteUrl};
 
 use super::pins;
+use super::refs::Refs;
 use super::store::{MirrorStore, io_error};
 use crate::control::Control;
 use crate::error::EngineError;
@@ -36,14 +37,14 @@ pub(super) enum Suspicion {
     Damaged,
 }
 
-/// The marker's name.
-const MARKER: &str = "backstack-in-use";
+/// Says what state a mirror is in; written in place, since on some disks making a file takes longer
+/// than all the rest of opening a mirror. Its time of change is when the mirror was last used.
+const STATE: &str = "backstack-state";
 
-/// What the marker holds where objects are in doubt.
-const DAMAGED: &str = "damaged\n";
-
-/// Names the remote for people; its time of change is when the mirror was last used.
-const DESCRIPTION: &str = "description";
+// Of one length, so that writing one over another leaves nothing of it.
+const CLEAN: &[u8; 8] = b"clean  \n";
+const IN_USE: &[u8; 8] = b"in use \n";
+const DAMAGED: &[u8; 8] = b"damaged\n";
 
 /// Git wants one that is a branch's; whether there is such a branch makes no difference.
 const HEAD: &str = "ref: refs/heads/main\n";
@@ -80,55 +81,49 @@ pub(super) fn open(
     enter(path, url)
 }
 
-/// Makes what is missing, puts the marker in, and opens it.
+/// Makes what is missing, notes that it is in use, and opens it.
 pub(super) fn enter(path: &Path, url: &RemoteUrl) -> Result<git2::Repository, EngineError> {
     lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
-    mark(path, "").map_err(|error| io_error("marking", path, &error))?;
-    touch(path, url).map_err(|error| io_error("touching", path, &error))?;
+    note(path, IN_USE).map_err(|error| io_error("marking", path, &error))?;
     Ok(git2::Repository::open_bare(path)?)
 }
 
-/// Takes the marker away, or leaves it for the next one; called when a job is done with it.
+/// Notes how a job left it.
 pub(super) fn settle(path: &Path, suspicion: Suspicion) {
     let settled = match suspicion {
-        Suspicion::None => fs::remove_file(path.join(MARKER)),
+        Suspicion::None => note(path, CLEAN),
         Suspicion::Interrupted => Ok(()),
-        Suspicion::Damaged => mark(path, DAMAGED),
+        Suspicion::Damaged => note(path, DAMAGED),
     };
     if let Err(error) = settled {
-        tracing::warn!(mirror = %path.display(), %error, "the mirror's marker could not be settled");
+        tracing::warn!(mirror = %path.display(), %error, "the mirror's state could not be noted");
     }
 }
 
-/// When the mirror was last opened.
+/// When a job last took it or gave it back.
 pub(super) fn last_used(path: &Path) -> SystemTime {
-    fs::metadata(path.join(DESCRIPTION))
+    fs::metadata(path.join(STATE))
         .and_then(|metadata| metadata.modified())
         .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
-/// What the marker says.
+/// What the last one noted.
 fn found(path: &Path) -> Suspicion {
-    match fs::read_to_string(path.join(MARKER)) {
+    match fs::read(path.join(STATE)) {
+        Ok(text) if text == CLEAN => Suspicion::None,
         Ok(text) if text == DAMAGED => Suspicion::Damaged,
-        Ok(_) => Suspicion::Interrupted,
-        Err(_) => Suspicion::None,
+        Err(_) if !path.exists() => Suspicion::None,
+        _ => Suspicion::Interrupted,
     }
 }
 
-fn mark(path: &Path, text: &str) -> io::Result<()> {
-    fs::write(path.join(MARKER), text)
-}
-
-fn touch(path: &Path, url: &RemoteUrl) -> io::Result<()> {
-    let file = path.join(DESCRIPTION);
-    if !file.exists() {
-        return fs::write(&file, format!("Mirror of {url}\n"));
-    }
+fn note(path: &Path, text: &[u8]) -> io::Result<()> {
     File::options()
-        .append(true)
-        .open(&file)?
-        .set_modified(SystemTime::now())
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path.join(STATE))?
+        .write_all(text)
 }
 
 /// Makes everything that must be there and is not as it must be.
@@ -139,11 +134,28 @@ fn lay_out(path: &Path, url: &RemoteUrl) -> io::Result<()> {
     for dir in ["objects/info", "objects/pack", "refs/heads", "info"] {
         fs::create_dir_all(path.join(dir))?;
     }
-    for (name, text) in [("config", CONFIG), ("HEAD", HEAD)] {
+    remove_loose_heads(path)?;
+    let description = format!("Mirror of {url}\n");
+    for (name, text) in [
+        ("config", CONFIG),
+        ("HEAD", HEAD),
+        ("description", description.as_str()),
+    ] {
         let file = path.join(name);
         if fs::read(&file).ok().as_deref() != Some(text.as_bytes()) {
             write_whole(&file, text)?;
         }
+    }
+    Ok(())
+}
+
+/// Branches live in one file (see `refs.rs`); one that somebody made by hand beside it
+/// would hide what is fetched.
+fn remove_loose_heads(path: &Path) -> io::Result<()> {
+    let heads = path.join("refs/heads");
+    if fs::read_dir(&heads)?.next().is_some() {
+        fs::remove_dir_all(&heads)?;
+        fs::create_dir(&heads)?;
     }
     Ok(())
 }
@@ -202,34 +214,11 @@ fn is_ref(file: &Path) -> bool {
     })
 }
 
-/// Removes the packed refs where they cannot be read; the next fetch brings them back.
+/// Removes the file of refs where it cannot be read; the next fetch brings it back.
 fn remove_torn_packed_refs(mirror: &Path) {
-    let file = mirror.join("packed-refs");
-    let Ok(bytes) = fs::read(&file) else {
-        return;
-    };
-    let whole = bytes.ends_with(b"\n")
-        && bytes
-            .split(|b| *b == b'\n')
-            .filter(|line| !line.is_empty())
-            .all(is_packed_line);
-    if !whole {
-        tracing::warn!(mirror = %mirror.display(), "removing torn packed refs");
-        remove(&file, false);
-    }
-}
-
-/// `<id> <ref>`, a peeled `^<id>`, or a comment.
-fn is_packed_line(line: &[u8]) -> bool {
-    let is_id = |bytes: &[u8]| {
-        std::str::from_utf8(bytes).is_ok_and(|text| text.parse::<ObjectId>().is_ok())
-    };
-    match line {
-        [b'#', ..] => true,
-        [b'^', id @ ..] => is_id(id),
-        _ => line
-            .split_at_checked(40)
-            .is_some_and(|(id, name)| is_id(id) && name.starts_with(b" refs/")),
+    if let Err(error) = Refs::read(mirror) {
+        tracing::warn!(mirror = %mirror.display(), %error, "removing torn refs");
+        remove(&mirror.join("packed-refs"), false);
     }
 }
 
@@ -289,10 +278,7 @@ pub(super) fn make_afresh(
     }
     fs::rename(path, &old).map_err(|error| io_error("moving", path, &error))?;
     lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
-    let pinned: Vec<ObjectId> = git2::Repository::open_bare(&old)
-        .and_then(|old| pins::pinned(&old))
-        .map(|pinned| pinned.into_iter().collect())
-        .unwrap_or_default();
+    let pinned = pins_of(&old);
     let saved = save(store, &old, path, &pinned, control)?;
     tracing::warn!(
         pinned = pinned.len(),
@@ -302,6 +288,15 @@ pub(super) fn make_afresh(
     store.trash(&old)?;
     store.empty_trash();
     Ok(())
+}
+
+/// What a damaged mirror had pinned, as far as it can be read.
+fn pins_of(old: &Path) -> Vec<ObjectId> {
+    let refs = Refs::read(old).unwrap_or_default();
+    git2::Repository::open_bare(old)
+        .and_then(|repo| pins::pinned(&repo, &refs))
+        .map(|pinned| pinned.into_iter().collect())
+        .unwrap_or_default()
 }
 
 /// Copies commits with all they lead to: all at once, or, where one of them is damaged, each by

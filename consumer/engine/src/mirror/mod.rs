@@ -20,6 +20,7 @@
 //! | what does the remote have? | [`fetch`] |
 //! | how is a push made, and what does its answer mean? | [`push`], [`report`] |
 //! | what must never be collected? | [`pins`] |
+//! | where are its refs? | `refs` |
 //! | what if a process was killed half-way, or the disk lied? | [`heal`] |
 //! | how do mirrors stay small? | [`maintenance`] |
 
@@ -28,6 +29,7 @@ pub mod heal;
 pub mod maintenance;
 pub mod pins;
 pub mod push;
+mod refs;
 pub mod report;
 pub mod store;
 

@@ -1,7 +1,7 @@
 //! What rows name stays: recorded heads, bases and former heads are kept from collection.
 //!
 //! All of them hang on one ref, `refs/backstack/pins`: a commit of the empty tree whose parents
-//! they are. Whatever their number, changing them writes one object and renames one file, so a kill
+//! they are. Whatever their number, changing them writes one object and the file of refs, so a kill
 //! leaves either the old set or the new one; and the same set is always the same commit, so seeing
 //! that nothing changed costs one read. It never leaves this machine.
 
@@ -11,6 +11,7 @@ use backstack_schemas::ObjectId;
 use git2::{ObjectType, Repository};
 
 use super::fetch::WANTED;
+use super::refs::Refs;
 use super::{Mirror, from_oid, is_absent, to_oid};
 use crate::error::EngineError;
 
@@ -27,7 +28,8 @@ impl Mirror {
     pub fn set_pins(&self, ids: &BTreeSet<ObjectId>) -> Result<Vec<ObjectId>, EngineError> {
         let repo = self.repo();
         let odb = repo.odb()?;
-        let pinned = pinned(repo)?;
+        let mut refs = self.refs()?;
+        let pinned = pinned(repo, &refs)?;
         let is_commit = |id: &ObjectId| {
             pinned.contains(id)
                 || odb
@@ -37,7 +39,11 @@ impl Mirror {
         let (keep, missing): (BTreeSet<ObjectId>, BTreeSet<ObjectId>) =
             ids.iter().copied().partition(is_commit);
         if keep != pinned {
-            write_pins(repo, &keep)?;
+            match write_pins(repo, &keep)? {
+                Some(pins) => refs.set(PINS, pins),
+                None => refs.remove(PINS.as_bytes()),
+            }
+            self.write_refs(&refs)?;
         }
         // What was obtained is pinned by now, or was not wanted after all.
         remove_wanted(repo)?;
@@ -51,27 +57,29 @@ impl Mirror {
     ///
     /// [`EngineError::Internal`] where the mirror cannot be read.
     pub fn pins(&self) -> Result<BTreeSet<ObjectId>, EngineError> {
-        Ok(pinned(self.repo())?)
+        Ok(pinned(self.repo(), &self.refs()?)?)
     }
 }
 
-/// The parents of the commit that the pins hang on.
-pub(super) fn pinned(repo: &Repository) -> Result<BTreeSet<ObjectId>, git2::Error> {
-    let tip = match repo.find_reference(PINS) {
-        Ok(reference) => reference.target(),
-        Err(error) if is_absent(&error) => None,
-        Err(error) => return Err(error),
+/// The parents of the commit that the pins hang on; none where that commit is gone.
+pub(super) fn pinned(repo: &Repository, refs: &Refs) -> Result<BTreeSet<ObjectId>, git2::Error> {
+    let Some(tip) = refs.get(PINS.as_bytes()) else {
+        return Ok(BTreeSet::new());
     };
-    match tip.map(|tip| repo.find_commit(tip)) {
-        Some(Ok(commit)) => Ok(commit.parent_ids().filter_map(from_oid).collect()),
-        Some(Err(error)) if !is_absent(&error) => Err(error),
-        _ => Ok(BTreeSet::new()),
+    match repo.find_commit(to_oid(tip)) {
+        Ok(commit) => Ok(commit.parent_ids().filter_map(from_oid).collect()),
+        Err(error) if is_absent(&error) => Ok(BTreeSet::new()),
+        Err(error) => Err(error),
     }
 }
 
-fn write_pins(repo: &Repository, ids: &BTreeSet<ObjectId>) -> Result<(), git2::Error> {
+/// Writes the commit that the pins hang on; `None` where there are none.
+fn write_pins(
+    repo: &Repository,
+    ids: &BTreeSet<ObjectId>,
+) -> Result<Option<ObjectId>, git2::Error> {
     if ids.is_empty() {
-        return repo.find_reference(PINS)?.delete();
+        return Ok(None);
     }
     let odb = repo.odb()?;
     let tree = odb.write(ObjectType::Tree, b"")?;
@@ -80,12 +88,10 @@ fn write_pins(repo: &Repository, ids: &BTreeSet<ObjectId>) -> Result<(), git2::E
         text.push_str(&format!("parent {id}\n"));
     }
     text.push_str("author backstack <> 0 +0000\ncommitter backstack <> 0 +0000\n\npins\n");
-    let commit = odb.write(ObjectType::Commit, text.as_bytes())?;
-    repo.reference(PINS, commit, true, "pins")?;
-    Ok(())
+    Ok(from_oid(odb.write(ObjectType::Commit, text.as_bytes())?))
 }
 
-/// Removes the refs that [`Mirror::obtain`] left.
+/// Removes the refs that [`Mirror::obtain`] left. Git made them, each in a file of its own.
 fn remove_wanted(repo: &Repository) -> Result<(), git2::Error> {
     for reference in repo.references_glob(&format!("{WANTED}*"))? {
         reference?.delete()?;

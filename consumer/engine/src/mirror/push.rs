@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 
 use backstack_schemas::{BranchName, ObjectId};
 
+use super::Mirror;
 use super::report::{Seen, Verdict, compare, judge, parse};
-use super::{Mirror, to_oid};
 use crate::control::Control;
 use crate::error::EngineError;
 use crate::git::failure::last_words;
@@ -162,14 +162,15 @@ impl Mirror {
 
     /// Moves the mirror's own heads to what the remote has now.
     fn follow(&self, updates: &[RefUpdate]) {
-        for RefUpdate { branch, to, .. } in updates {
-            let moved = self
-                .repo()
-                .reference(&branch.full_ref(), to_oid(*to), true, "push");
-            if let Err(error) = moved {
-                // The next fetch will.
-                tracing::warn!(%branch, %error, "the mirror's head could not follow the push");
+        let followed = self.refs().and_then(|mut refs| {
+            for RefUpdate { branch, to, .. } in updates {
+                refs.set(branch.full_ref(), *to);
             }
+            self.write_refs(&refs)
+        });
+        if let Err(error) = followed {
+            // The next fetch will.
+            tracing::warn!(%error, "the mirror's heads could not follow the push");
         }
     }
 }
