@@ -73,11 +73,14 @@ impl WorkTree {
             commit,
             paths: self.conflicts(&said),
         });
-        let quit = self.try_git(&["rebase", "--quit"]);
-        assert!(quit.status.success(), "{quit:?}");
+        self.try_git(&["rebase", "--quit"]);
         match conflict {
             Ok(conflict) if said.contains("CONFLICT") => Ok(conflict),
-            _ => Err(said),
+            _ => {
+                // A git that aborted leaves its lock behind.
+                let _ = std::fs::remove_file(self.git_dir().join("index.lock"));
+                Err(said)
+            }
         }
     }
 
