@@ -35,12 +35,28 @@ fn main() -> Result<(), Error> {
     clock.lap("replay");
     replayed.objects.write(repo.path())?;
     clock.lap("write");
-    for moved in &replayed.moved {
-        let to = Oid::from_bytes(moved.to.as_bytes())?;
-        repo.reference(&moved.branch.full_ref(), to, true, "restack")?;
-    }
+    update_refs(&git, &repo, &replayed)?;
     clock.lap("refs");
     println!("{}", report(&replayed, clock.laps));
+    Ok(())
+}
+
+/// All or none, each only where it still is what it was.
+fn update_refs(git: &Git, repo: &Repository, replayed: &Replayed) -> Result<(), Error> {
+    let lines: String = replayed
+        .moved
+        .iter()
+        .map(|moved| {
+            format!(
+                "update {} {} {}\n",
+                moved.branch.full_ref(),
+                moved.to,
+                moved.from
+            )
+        })
+        .collect();
+    let command = git.command(repo.path()).args(["update-ref", "--stdin"]);
+    command.input(lines).run(&Control::unbounded())?.checked()?;
     Ok(())
 }
 
