@@ -1,0 +1,6 @@
+//! Planning, healing and registering: by their rules over drawn histories, against losing commits
+//! over random ones, and over repositories that the git command built.
+
+mod drawn;
+mod rules;
+mod shown;
