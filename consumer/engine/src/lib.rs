@@ -27,6 +27,7 @@
 pub mod control;
 pub mod error;
 pub mod facts;
+mod tree_diff;
 pub mod git;
 pub mod graph;
 pub mod heal;

@@ -1,0 +1,1 @@
+//! What a branch's row says of it, read from the repository.

@@ -1,0 +1,242 @@
+//! The judgement of one case: where its commits landed on trunk, and whether they still stand.
+//!
+//! A *landing* is a place on trunk that has one own commit, or all of them. An own commit is merged
+//! where one of its landings has no later commit that undoes it, alone or together with the others.
+
+use std::collections::HashSet;
+use std::rc::Rc;
+
+use backstack_schemas::outcome::MergedHow;
+use git2::{Oid, Repository};
+
+use super::TreeMerger;
+use super::case::{Ancestor, Case, Evidence, OwnCommit};
+use super::change::Change;
+use super::trunk::{Marked, Trunk, is_automatic};
+use crate::error::EngineError;
+
+/// How the case's branch is merged, if it is.
+pub(super) fn of(
+    repo: &Repository,
+    trunk: &Trunk,
+    case: &Case,
+    merge: &mut dyn TreeMerger,
+) -> Result<Option<MergedHow>, EngineError> {
+    Judge { repo, trunk, merge }.how(case)
+}
+
+struct Judge<'a> {
+    repo: &'a Repository,
+    trunk: &'a Trunk,
+    merge: &'a mut dyn TreeMerger,
+}
+
+/// A place on trunk at which own commits of the case have arrived.
+struct Landing<'a> {
+    /// Trunk's commits from before it; any other may undo it.
+    before: Marked,
+    /// What its commit changed on trunk.
+    change: Option<&'a Change>,
+}
+
+impl<'a> Judge<'a> {
+    fn how(&mut self, case: &Case) -> Result<Option<MergedHow>, EngineError> {
+        if !case.own.iter().any(OwnCommit::is_plain) {
+            return Ok(None);
+        }
+        let mut open: Vec<_> = case.own.iter().collect();
+        if let Some(ancestor) = &case.ancestor {
+            if !self.is_evident(ancestor)? {
+                return Ok(None);
+            }
+            self.settle(case, &self.as_ancestor(case, ancestor), &mut open)?;
+            if open.is_empty() {
+                return Ok(Some(MergedHow::Ancestor));
+            }
+        }
+        self.landed(case, open)
+    }
+
+    /// Whether the commits that are on trunk were ever the branch's own.
+    fn is_evident(&mut self, ancestor: &Ancestor) -> Result<bool, EngineError> {
+        match &ancestor.evidence {
+            Evidence::Recorded => Ok(true),
+            Evidence::Rebased(recorded) => {
+                let own = recorded.own.iter().collect();
+                Ok(self.landed(recorded, own)?.is_some())
+            }
+        }
+    }
+
+    /// The landing of a branch whose head is in trunk: the merge that brought it there, or the head
+    /// itself.
+    fn as_ancestor<'c>(&self, case: &Case, ancestor: &'c Ancestor) -> Landing<'c> {
+        let before_merge = ancestor
+            .merge
+            .and_then(|position| self.trunk.first_parent(position));
+        let heads: Vec<Oid> = before_merge.into_iter().chain(case.since.clone()).collect();
+        Landing {
+            before: self.trunk.in_history(&heads),
+            change: ancestor.merged.as_ref(),
+        }
+    }
+
+    /// How the commits in `open` are in trunk's new commits; `None` where one of them is not.
+    fn landed<'c>(
+        &mut self,
+        case: &'c Case,
+        mut open: Vec<&'c OwnCommit>,
+    ) -> Result<Option<MergedHow>, EngineError> {
+        let old = self.trunk.in_history(&case.since);
+        self.settle_singly(case, &old, &mut open)?;
+        if open.is_empty() {
+            return Ok(Some(MergedHow::PatchId));
+        }
+        self.settle_together(case, &old, &mut open)?;
+        Ok(open.is_empty().then_some(MergedHow::Squash))
+    }
+
+    /// Takes out of `open` each commit that has a trunk commit to itself.
+    fn settle_singly(
+        &mut self,
+        case: &Case,
+        old: &Marked,
+        open: &mut Vec<&OwnCommit>,
+    ) -> Result<(), EngineError> {
+        let mut taken = HashSet::new();
+        try_retain(open, |own| match own {
+            OwnCommit::Plain(change) => {
+                let landed = self.single_landing(case, change, old, &taken)?;
+                taken.extend(landed);
+                Ok(landed.is_none())
+            }
+            _ => Ok(true),
+        })?;
+        // Merging is dear, and of use only where the merges are all that is open.
+        if open.iter().any(|own| own.is_plain()) {
+            return Ok(());
+        }
+        try_retain(open, |own| match own {
+            OwnCommit::Merge { tree, ours, theirs } => {
+                Ok(!is_automatic(*tree, *ours, *theirs, self.merge)?)
+            }
+            _ => Ok(true),
+        })
+    }
+
+    /// Position of a commit that is exactly `change` and stands.
+    fn single_landing(
+        &mut self,
+        case: &Case,
+        change: &Change,
+        old: &Marked,
+        taken: &HashSet<usize>,
+    ) -> Result<Option<usize>, EngineError> {
+        let trunk = self.trunk;
+        for (position, landed) in trunk.touching(change.paths.forward) {
+            let free = !old.has(position) && !taken.contains(&position);
+            if free && self.is_landing(change, position, landed)? {
+                let landing = self.at(position, landed);
+                if !self.is_undone(case, Some(change), &landing)? {
+                    return Ok(Some(position));
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Takes out of `open` the commits that stand on trunk since all of them landed as one.
+    fn settle_together(
+        &mut self,
+        case: &Case,
+        old: &Marked,
+        open: &mut Vec<&OwnCommit>,
+    ) -> Result<(), EngineError> {
+        let trunk = self.trunk;
+        let whole = case.together.iter().map(|change| (change, None));
+        let part = case.above.iter().map(|change| (change, case.chain.as_ref()));
+        for (change, part) in whole.chain(part) {
+            for (position, landed) in trunk.touching(change.paths.forward) {
+                if !open.is_empty()
+                    && !old.has(position)
+                    && self.is_landing(change, position, landed)?
+                    && self.holds(landed, part)?
+                {
+                    self.settle(case, &self.at(position, landed), open)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes out of `open` the commits that stand on trunk since `landing`, which has them all.
+    fn settle(
+        &mut self,
+        case: &Case,
+        landing: &Landing<'_>,
+        open: &mut Vec<&OwnCommit>,
+    ) -> Result<(), EngineError> {
+        try_retain(open, |own| self.is_undone(case, own.change(), landing))
+    }
+
+    fn at<'c>(&self, position: usize, change: &'c Change) -> Landing<'c> {
+        Landing {
+            before: self.trunk.in_history(&[self.trunk.id(position)]),
+            change: Some(change),
+        }
+    }
+
+    /// Whether the trunk commit at `position` is exactly `change`, and trunk still carries it.
+    fn is_landing(
+        &mut self,
+        change: &Change,
+        position: usize,
+        landed: &Change,
+    ) -> Result<bool, EngineError> {
+        Ok(change.resembles(landed, self.repo)?
+            && change.is_exactly(landed, self.merge)?
+            && self.trunk.carries(position, self.merge)?)
+    }
+
+    /// Whether what landed with a chain holds `part`: a branch further up may have taken it back.
+    fn holds(&mut self, landed: &Change, part: Option<&Rc<Change>>) -> Result<bool, EngineError> {
+        part.map_or(Ok(true), |part| part.is_held_by(landed.to, self.merge))
+    }
+
+    /// Whether a commit from after the landing undoes `own`, or everything that it came with.
+    fn is_undone(
+        &mut self,
+        case: &Case,
+        own: Option<&Change>,
+        landing: &Landing<'_>,
+    ) -> Result<bool, EngineError> {
+        let trunk = self.trunk;
+        let together = case.together.iter().chain(&case.above).map(Rc::as_ref);
+        for change in own.into_iter().chain(landing.change).chain(together) {
+            for (position, later) in trunk.touching(change.paths.inverse) {
+                if !landing.before.has(position)
+                    && change.may_be_undone_by(later, self.repo)?
+                    && change.is_undone_by(later, self.merge)?
+                {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// [`Vec::retain`] for a question that may fail.
+fn try_retain<T>(
+    items: &mut Vec<T>,
+    mut keep: impl FnMut(&T) -> Result<bool, EngineError>,
+) -> Result<(), EngineError> {
+    let mut kept = Vec::with_capacity(items.len());
+    for item in items.drain(..) {
+        if keep(&item)? {
+            kept.push(item);
+        }
+    }
+    *items = kept;
+    Ok(())
+}
