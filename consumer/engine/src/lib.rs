@@ -27,7 +27,6 @@
 pub mod control;
 pub mod error;
 pub mod facts;
-mod tree_diff;
 pub mod git;
 pub mod graph;
 pub mod heal;
@@ -38,6 +37,7 @@ pub mod own;
 pub mod plan;
 pub mod register;
 pub mod replay;
+mod tree_diff;
 
 pub use control::Control;
 pub use error::EngineError;

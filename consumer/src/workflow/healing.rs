@@ -5,7 +5,7 @@ use backstack_engine::heal::{self, Healed};
 use backstack_engine::merged::{Candidate, find};
 use backstack_engine::replay::Merger;
 use backstack_schemas::outcome::{Merged, Reparented};
-use backstack_schemas::{BranchName, Step};
+use backstack_schemas::{Branch, BranchName, Step};
 
 use super::history;
 use super::session::{Session, stop_tracking};
@@ -76,20 +76,8 @@ fn adopt(session: &mut Session, child: Healed) {
 /// The history could not be read, or the run was stopped.
 pub async fn heal_merged(run: &Run, session: &mut Session) -> Result<(), Halt> {
     run.enter(Step::Plan, "Looking for merged branches", 0);
-    let candidates: Vec<_> = session
-        .rows
-        .values()
-        .filter(|row| row.tracked)
-        .filter_map(|row| {
-            // Where the branch is gone from the remote, the head it had counts.
-            let head = row.head.or_else(|| row.former_heads.first().copied())?;
-            Some(Candidate {
-                branch: row.branch.clone(),
-                base: row.base,
-                head,
-            })
-        })
-        .collect();
+    let tracked = session.rows.values().filter(|row| row.tracked);
+    let candidates: Vec<_> = tracked.filter_map(|row| candidate(session, row)).collect();
     let Some((_, trunk)) = session
         .on_remote(&session.trunk)
         .filter(|_| !candidates.is_empty())
@@ -115,4 +103,18 @@ pub async fn heal_merged(run: &Run, session: &mut Session) -> Result<(), Halt> {
         }));
     untrack(run, session, merged).await?;
     Ok(())
+}
+
+/// A tracked branch as merged detection takes it. Where the branch is gone from the remote, the head
+/// that it had counts.
+fn candidate(session: &Session, row: &Branch) -> Option<Candidate> {
+    let parent = row.parent.clone()?;
+    Some(Candidate {
+        branch: row.branch.clone(),
+        base: row.base,
+        head: row.head.or_else(|| row.former_heads.first().copied())?,
+        recorded_head: session.before.get(&row.branch).and_then(|known| known.value.head),
+        parent_head: session.rows.get(&parent).and_then(|parent| parent.head),
+        parent,
+    })
 }

@@ -41,6 +41,7 @@ mod branch;
 mod commit;
 mod merge_tree;
 mod merger;
+mod merges;
 mod objects;
 mod pack;
 mod quarantine;
