@@ -1,10 +1,12 @@
 //! One git command: its arguments, its input, its result.
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::ExitStatus;
 
 use super::failure::Failure;
+use super::launch::Launch;
 use super::process::GitProcess;
 use crate::control::Control;
 use crate::error::EngineError;
@@ -102,12 +104,7 @@ impl GitCommand {
     ) -> Result<Output, EngineError> {
         control.check()?;
         let input = self.input.take();
-        let stdin = if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        };
-        let mut process = self.start(stdin)?;
+        let mut process = self.start(input.is_some())?;
         process.queue(input.unwrap_or_default());
         process.finish_watching(control, watch)
     }
@@ -118,21 +115,21 @@ impl GitCommand {
     ///
     /// [`EngineError::Internal`] where it cannot be started.
     pub fn spawn(self) -> Result<GitProcess, EngineError> {
-        self.start(Stdio::piped())
+        self.start(true)
     }
 
-    fn start(self, stdin: Stdio) -> Result<GitProcess, EngineError> {
+    fn start(self, with_input: bool) -> Result<GitProcess, EngineError> {
         tracing::debug!(arguments = ?self.arguments, "git");
-        let mut command = Command::new(&self.program);
-        command
-            .args(&self.globals)
-            .args(&self.arguments)
-            .env_clear()
-            .envs(self.environment)
-            .stdin(stdin)
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        GitProcess::start(command, self.secrets).map_err(|error| {
+        let mut arguments = self.globals;
+        arguments.extend(self.arguments);
+        let environment: BTreeMap<_, _> = self.environment.into_iter().collect();
+        let launch = Launch {
+            program: self.program.clone(),
+            arguments,
+            environment: environment.into_iter().collect(),
+            with_input,
+        };
+        GitProcess::start(launch, self.secrets).map_err(|error| {
             EngineError::Internal(format!(
                 "{} could not be started: {error}",
                 self.program.display()
@@ -148,7 +145,7 @@ pub struct Output {
     /// All it printed.
     pub stdout: Vec<u8>,
     /// The end of what it said to standard error, scrubbed; at most
-    /// [`STDERR_KEPT`](super::process::STDERR_KEPT) before scrubbing.
+    /// [`STDERR_KEPT`](super::STDERR_KEPT) before scrubbing.
     pub stderr: String,
 }
 

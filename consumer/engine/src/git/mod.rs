@@ -16,13 +16,16 @@
 //! | which remotes, with which credentials? | [`policy`] |
 //! | one command: arguments, input, result | [`command`] |
 //! | the running process: pipes, deadline, kill | [`process`] |
+//! | how is it started, and ended with this one? | `launch` |
 //! | what does this failure mean? | [`failure`] |
 //! | where could a credential hide? | [`scrub`] |
 //!
 //! [`Control`]: crate::Control
 
 pub mod command;
+mod complaints;
 pub mod failure;
+mod launch;
 pub mod policy;
 pub mod process;
 pub mod scrub;
@@ -36,6 +39,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 pub use command::{GitCommand, Output};
+pub use complaints::STDERR_KEPT;
 pub use failure::{Failure, FailureKind};
 pub use policy::RemotePolicy;
 pub use process::GitProcess;
@@ -69,12 +73,16 @@ impl Git {
     pub fn discover(program: Option<PathBuf>) -> Result<Self, EngineError> {
         let path = env::var_os("PATH");
         let program = match program {
-            Some(program) => program,
-            None => on_path(path.as_deref()).ok_or_else(|| {
-                EngineError::GitUnusable(format!(
-                    "there is no git on PATH; install git {OLDEST_GIT} or newer"
-                ))
-            })?,
+            Some(program) if program.components().count() > 1 => program,
+            name => {
+                let name = name.unwrap_or_else(|| PathBuf::from("git"));
+                on_path(&name, path.as_deref()).ok_or_else(|| {
+                    EngineError::GitUnusable(format!(
+                        "there is no {} on PATH; install git {OLDEST_GIT} or newer",
+                        name.display()
+                    ))
+                })?
+            }
         };
         let version = version_of(&program, path.as_deref())?;
         if version < OLDEST_GIT {
@@ -164,11 +172,11 @@ const FIXED_CONFIGURATION: &[(&str, &str)] = &[
     ("merge.renormalize", "false"),
 ];
 
-/// The first executable `git` in the directories of `path`.
-fn on_path(path: Option<&OsStr>) -> Option<PathBuf> {
+/// The first executable of that name in the directories of `path`.
+fn on_path(name: &Path, path: Option<&OsStr>) -> Option<PathBuf> {
     env::split_paths(path?)
         .filter(|dir| dir.is_absolute())
-        .map(|dir| dir.join("git"))
+        .map(|dir| dir.join(name))
         .find(|file| {
             fs::metadata(file).is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
         })
@@ -277,7 +285,10 @@ mod tests {
             let error = Git::discover(Some(program)).unwrap_err();
             assert!(matches!(error, EngineError::GitUnusable(_)), "{error}");
         }
-        assert_eq!(on_path(Some(dir.path().as_os_str())), None);
+        assert_eq!(
+            on_path(Path::new("git"), Some(dir.path().as_os_str())),
+            None
+        );
     }
 
     #[test]

@@ -12,27 +12,24 @@
 //!   push must not go on. It is not `SIGKILL`, since git then could not end its own helpers, and
 //!   the one that speaks https would finish the push by itself.
 
+use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::process::CommandExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
-use std::sync::{OnceLock, mpsc};
-use std::thread;
+use std::os::unix::process::ExitStatusExt;
+use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::command::Output;
-use super::scrub::scrub;
+use super::complaints::Complaints;
+use super::launch::Launch;
 use crate::control::Control;
 use crate::error::EngineError;
 
 /// How long git may take to tidy up after `SIGTERM`.
 pub const GRACE: Duration = Duration::from_millis(250);
-
-/// How much of the end of standard error is kept.
-pub const STDERR_KEPT: usize = 64 * 1024;
 
 /// How often the control is looked at.
 const TICK: Duration = Duration::from_millis(50);
@@ -46,13 +43,12 @@ const READ_BURST: usize = 4 * 1024 * 1024;
 /// A git process with its pipes; see the module for how it is bounded.
 #[derive(Debug)]
 pub struct GitProcess {
-    child: Child,
     pid: Pid,
     /// Becomes readable when the process ends; `None` where the kernel has no such thing.
     exit: Option<OwnedFd>,
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
+    stdin: Option<File>,
+    stdout: Option<File>,
+    stderr: Option<File>,
     /// What is still to be written.
     pending: Vec<u8>,
     /// What has been read and not been taken yet.
@@ -62,41 +58,24 @@ pub struct GitProcess {
 }
 
 impl GitProcess {
-    /// Starts the command; all three streams are piped where `with_input`, else standard input is
-    /// empty.
-    pub(super) fn start(command: Command, secrets: Vec<String>) -> io::Result<Self> {
-        let mut child = fork_in_lasting_thread(command)?;
-        let pid = Pid::from_child(&child);
-        let (stdin, stdout, stderr) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take());
-        // From here on the value's own drop ends the process, whatever fails.
-        let process = Self {
-            child,
-            pid,
-            exit: exit_descriptor(pid),
-            stdin,
-            stdout,
-            stderr,
+    pub(super) fn start(launch: Launch, secrets: Vec<String>) -> io::Result<Self> {
+        let launched = launch.start()?;
+        Ok(Self {
+            pid: launched.pid,
+            exit: exit_descriptor(launched.pid),
+            stdin: launched.stdin,
+            stdout: Some(launched.stdout),
+            stderr: Some(launched.stderr),
             pending: Vec::new(),
             received: Vec::new(),
             complaints: Complaints::new(secrets),
             reaped: false,
-        };
-        if let Some(pipe) = &process.stdin {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        if let Some(pipe) = &process.stdout {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        if let Some(pipe) = &process.stderr {
-            rustix::io::ioctl_fionbio(pipe, true)?;
-        }
-        Ok(process)
+        })
     }
 
     /// Its process id, which is also that of its group and session.
     pub fn id(&self) -> u32 {
-        self.child.id()
+        self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
     /// Writes all of `bytes` to the process.
@@ -290,12 +269,13 @@ impl GitProcess {
     }
 
     fn reap(&mut self) -> Result<ExitStatus, EngineError> {
-        let status = self
-            .child
-            .wait()
+        let wait = || rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
+        let status = rustix::io::retry_on_intr(wait)
             .map_err(|error| EngineError::Internal(format!("waiting for git failed: {error}")))?;
         self.reaped = true;
-        Ok(status)
+        Ok(ExitStatus::from_raw(
+            status.map_or(0, |(_, status)| status.as_raw()),
+        ))
     }
 
     /// Ends the whole group: politely, then surely.
@@ -314,7 +294,7 @@ impl GitProcess {
     fn kill_group(&mut self) {
         self.signal_group(Signal::KILL);
         if let Err(error) = self.reap() {
-            tracing::warn!(pid = self.child.id(), %error, "a killed git could not be reaped");
+            tracing::warn!(pid = self.id(), %error, "a killed git could not be reaped");
         }
     }
 
@@ -324,7 +304,7 @@ impl GitProcess {
             return;
         }
         if let Err(error) = rustix::process::kill_process_group(self.pid, signal) {
-            tracing::debug!(pid = self.child.id(), %error, "no process group to signal");
+            tracing::debug!(pid = self.id(), %error, "no process group to signal");
         }
     }
 
@@ -352,56 +332,6 @@ struct Ready {
     stdin: bool,
     stdout: bool,
     stderr: bool,
-}
-
-/// Standard error as it comes: its tail for errors, its lines for progress.
-#[derive(Debug)]
-struct Complaints {
-    kept: Vec<u8>,
-    /// What has come since the last [`report`](Self::report), up to [`STDERR_KEPT`].
-    fresh: Vec<u8>,
-    secrets: Vec<String>,
-}
-
-impl Complaints {
-    fn new(secrets: Vec<String>) -> Self {
-        Self {
-            kept: Vec::new(),
-            fresh: Vec::new(),
-            secrets,
-        }
-    }
-
-    fn take(&mut self, bytes: &[u8]) {
-        keep_tail(&mut self.kept, bytes);
-        keep_tail(&mut self.fresh, bytes);
-    }
-
-    /// Hands on the lines that are complete.
-    fn report(&mut self, watch: &mut dyn FnMut(&str)) {
-        let is_end = |b: &u8| matches!(b, b'\n' | b'\r');
-        let Some(last) = self.fresh.iter().rposition(is_end) else {
-            return;
-        };
-        let rest = self.fresh.split_off(last + 1);
-        for line in self.fresh.split(is_end).filter(|line| !line.is_empty()) {
-            watch(&scrub(&String::from_utf8_lossy(line), &self.secrets));
-        }
-        self.fresh = rest;
-    }
-
-    fn tail(&self) -> String {
-        scrub(&String::from_utf8_lossy(&self.kept), &self.secrets)
-    }
-}
-
-/// Appends, dropping from the front what exceeds [`STDERR_KEPT`].
-fn keep_tail(kept: &mut Vec<u8>, bytes: &[u8]) {
-    kept.extend_from_slice(bytes);
-    let excess = kept.len().saturating_sub(STDERR_KEPT);
-    if excess > 0 {
-        kept.drain(..excess);
-    }
 }
 
 /// Reads until nothing is there; at the end of the stream the pipe becomes `None`.
@@ -445,65 +375,4 @@ fn exit_descriptor(pid: Pid) -> Option<OwnedFd> {
 #[cfg(not(target_os = "linux"))]
 fn exit_descriptor(_: Pid) -> Option<OwnedFd> {
     None
-}
-
-type Forked = io::Result<Child>;
-
-/// Starts the command from a thread that never ends.
-///
-/// Linux ties the death signal to the *thread* that forked, not to its process; a thread of a pool
-/// may end while the git it started for a job still runs.
-fn fork_in_lasting_thread(mut command: Command) -> Forked {
-    static FORKER: OnceLock<mpsc::Sender<(Command, mpsc::SyncSender<Forked>)>> = OnceLock::new();
-    lead_a_session(&mut command);
-    let forker = FORKER.get_or_init(|| {
-        let (sender, orders) = mpsc::channel::<(Command, mpsc::SyncSender<Forked>)>();
-        let serve = move || {
-            for (mut command, reply) in orders {
-                // Nobody waits any more: the child is dropped, and ends as its pipes close.
-                let _ = reply.send(command.spawn());
-            }
-        };
-        if let Err(error) = thread::Builder::new()
-            .name("git-forker".into())
-            .spawn(serve)
-        {
-            tracing::error!(%error, "the thread that starts git could not be started");
-        }
-        sender
-    });
-    let (reply, child) = mpsc::sync_channel(1);
-    let no_forker = || io::Error::other("the thread that starts git is gone");
-    forker.send((command, reply)).map_err(|_| no_forker())?;
-    child.recv().map_err(|_| no_forker())?
-}
-
-/// Makes the process the leader of a new session that ends with this process.
-fn lead_a_session(command: &mut Command) {
-    let parent = rustix::process::getpid();
-    // SAFETY: between fork and exec only async-signal-safe calls may be made. These are plain
-    // system calls on values copied before the fork; they allocate nothing and take no lock, and
-    // the error is a bare number.
-    unsafe {
-        command.pre_exec(move || {
-            rustix::process::setsid()?;
-            end_with(parent)
-        });
-    }
-}
-
-#[cfg(target_os = "linux")]
-fn end_with(parent: Pid) -> io::Result<()> {
-    rustix::process::set_parent_process_death_signal(Some(Signal::TERM))?;
-    // The parent may have died before that call; then no signal will come.
-    if rustix::process::getppid() == Some(parent) {
-        Ok(())
-    } else {
-        Err(rustix::io::Errno::SRCH.into())
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-fn end_with(_: Pid) -> io::Result<()> {
-    Ok(())
 }

@@ -9,9 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use backstack_engine::Control;
 use backstack_engine::git::{Git, RemotePolicy};
 use backstack_engine::mirror::{Mirror, MirrorStore, RefUpdate};
+use backstack_engine::{Control, EngineError};
 use backstack_schemas::remote::Protocol;
 use backstack_schemas::{BranchName, ObjectId, RemoteUrl, RepoId};
 use tempfile::TempDir;
@@ -115,8 +115,7 @@ impl Remote {
     }
 
     pub fn store_with(&self, policy: RemotePolicy, budget: Option<u64>) -> MirrorStore {
-        let git = Git::discover(None).unwrap();
-        MirrorStore::open(&self.state_dir(), git, policy, budget).unwrap()
+        open_store(&self.state_dir(), policy, budget)
     }
 
     /// The mirror of this remote as repository `web`.
@@ -130,6 +129,19 @@ impl Remote {
         fetch(&mut mirror);
         mirror
     }
+}
+
+/// Takes the state directory as soon as it is free. A process that another test is just starting
+/// has a copy of every open file, a lock that was let go among them, until it becomes another one.
+pub fn open_store(dir: &Path, policy: RemotePolicy, budget: Option<u64>) -> MirrorStore {
+    wait_for(|| {
+        let git = Git::discover(None).unwrap();
+        match MirrorStore::open(dir, git, policy.clone(), budget) {
+            Ok(store) => Some(store),
+            Err(EngineError::StateDirInUse { .. }) => None,
+            Err(error) => panic!("{error}"),
+        }
+    })
 }
 
 /// Makes an executable hook in a bare repository.
