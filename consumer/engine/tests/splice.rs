@@ -195,9 +195,9 @@ fn s9_mode_and_content_go_each_by_itself() {
 #[test]
 fn s9_binary_files_are_never_merged_by_lines() {
     conflict(
-        &[("f", "\01\n2\n3\n4\n5\n")],
-        &[("f", "\01 top\n2\n3\n4\n5\n")],
-        &[("f", "\01\n2\n3\n4\n5 end\n")],
+        &[("f", "\x001\n2\n3\n4\n5\n")],
+        &[("f", "\x001 top\n2\n3\n4\n5\n")],
+        &[("f", "\x001\n2\n3\n4\n5 end\n")],
         &[("f", Binary)],
     );
 }

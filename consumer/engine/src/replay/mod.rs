@@ -25,7 +25,7 @@
 //! | how is one file merged, and when? | `xdiff`, `attributes` |
 //! | how is git asked, what does it answer? | `merge_tree`, `record` |
 //! | what does a commit keep? | `commit` |
-//! | where do objects come from and go? | `objects`, `quarantine`, `pack` |
+//! | where do objects come from and go? | `objects`, `quarantine`, `pack`, `zlib` |
 //!
 //! # Where this differs from a rebase, on purpose
 //!
@@ -49,6 +49,7 @@ mod record;
 mod splice;
 mod tree;
 mod xdiff;
+mod zlib;
 
 use std::path::Path;
 use std::sync::Mutex;

@@ -12,11 +12,11 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use backstack_schemas::ObjectId;
-use flate2::Compression;
-use flate2::write::ZlibEncoder;
 use git2::ObjectType;
 use sha1::{Digest, Sha1};
 use tempfile::NamedTempFile;
+
+use super::zlib::Deflater;
 
 /// An object to be written.
 pub(super) struct Packed<'a> {
@@ -71,9 +71,11 @@ fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Index
     buffer.extend_from_slice(&count.to_be_bytes());
     let mut written = 0;
     let mut entries = Vec::with_capacity(objects.len());
+    let mut deflater = Deflater::default();
     for object in objects {
         let start = buffer.len();
-        buffer = write_entry(buffer, object)?;
+        write_header(&mut buffer, object);
+        deflater.deflate(&[object.data], &mut buffer)?;
         entries.push(Indexed {
             id: object.id,
             crc: crc32fast::hash(&buffer[start..]),
@@ -93,8 +95,8 @@ fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Index
     Ok((entries, checksum))
 }
 
-/// Appends kind and size in git's variable-length form, and the compressed content.
-fn write_entry(mut buffer: Vec<u8>, object: &Packed) -> io::Result<Vec<u8>> {
+/// Appends kind and size in git's variable-length form.
+fn write_header(buffer: &mut Vec<u8>, object: &Packed) {
     let kind = match object.kind {
         ObjectType::Commit => 1,
         ObjectType::Tree => 2,
@@ -109,9 +111,6 @@ fn write_entry(mut buffer: Vec<u8>, object: &Packed) -> io::Result<Vec<u8>> {
         size >>= 7;
     }
     buffer.push(byte);
-    let mut encoder = ZlibEncoder::new(buffer, Compression::fast());
-    encoder.write_all(object.data)?;
-    encoder.finish()
 }
 
 /// The index of entries sorted by id.

@@ -12,11 +12,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use backstack_schemas::ObjectId;
-use flate2::Compression;
 use flate2::read::ZlibDecoder;
-use flate2::write::ZlibEncoder;
 use git2::ObjectType;
 use tempfile::TempDir;
+
+use super::zlib::Deflater;
 
 /// A temporary object directory; removed when dropped.
 #[derive(Debug)]
@@ -46,10 +46,9 @@ impl Quarantine {
     /// Adds an object. There is no sync: what is here never outlives the process.
     pub fn write(&self, id: ObjectId, kind: ObjectType, data: &[u8]) -> io::Result<()> {
         let path = self.object_path(id);
-        let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
-        write!(encoder, "{} {}\0", kind.str(), data.len())?;
-        encoder.write_all(data)?;
-        let bytes = encoder.finish()?;
+        let header = format!("{} {}\0", kind.str(), data.len());
+        let mut bytes = Vec::with_capacity(data.len() + 64);
+        Deflater::default().deflate(&[header.as_bytes(), data], &mut bytes)?;
         let written = File::create(&path).and_then(|mut file| file.write_all(&bytes));
         match written {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {

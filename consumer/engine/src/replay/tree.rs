@@ -308,7 +308,7 @@ fn parse_slot(raw: &[u8], start: usize) -> Result<Slot, Unusual> {
         _ => return Err(Unusual),
     };
     let name = space + 1;
-    let length = rest[name..].iter().position(|b| *b == 0).ok_or(Unusual)?;
+    let length = memchr::memchr(0, &rest[name..]).ok_or(Unusual)?;
     let end = start + name + length + 1 + ID;
     if length == 0 || end > raw.len() || u32::try_from(end).is_err() {
         return Err(Unusual);
