@@ -2,15 +2,10 @@
 //!
 //! The rules are those of the contract, section 4, "Own commits". What stands in a branch below its
 //! own commits was its parent's at some time, so every head that the parent is known to have had
-//! bounds them from below. One kind of former head does not:
-//!
-//! - **Given up.** The parent went back to an earlier commit, or went back and on to something that
-//!   has nothing of what it left. Nobody but the child has those commits now, and they stay in it.
-//! - **Rewritten.** The parent was amended, squashed, reordered or rebased: something of what it had
-//!   is found again in what it has. The child lets go of the old version. This is the usual case.
-//!
-//! Taking a rewritten head for a given-up one costs a conflict that a person resolves by registering
-//! with `base`; the other mistake would drop work. So whatever shows no trace counts as given up.
+//! bounds them from below, but for commits that the parent has given up ([`given_up`]): nobody but
+//! the child has those now, and they stay in it.
+
+mod given_up;
 
 use std::collections::HashSet;
 
@@ -68,18 +63,19 @@ impl Standing<'_> {
         flatten(history, own)
     }
 
-    /// Those of the recorded base and the parent's former heads that bound the own commits: they are
-    /// in the branch and have not been given up. (What the parent's head and trunk reach bounds
-    /// them too, and with it every merge base.)
+    /// What bounds the own commits from below: the recorded base and the parent's former heads, those
+    /// that are in the branch, each without what the parent has given up of it. (What the parent's
+    /// head and trunk reach bounds them too, and with it every merge base.)
     pub fn boundaries(&self, history: &dyn History) -> Result<Vec<ObjectId>, EngineError> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         for id in self.base.iter().chain(self.former).copied() {
-            if seen.insert(id)
-                && history.is_ancestor(id, self.head)?
-                && !self.is_given_up(history, id)?
-            {
-                found.push(id);
+            if !seen.insert(id) || !history.is_ancestor(id, self.head)? {
+                continue;
+            }
+            match self.given_up_of(history, id)? {
+                given_up if given_up.is_empty() => found.push(id),
+                given_up => found.extend(below(history, &given_up)?),
             }
         }
         Ok(found)
@@ -116,26 +112,17 @@ impl Standing<'_> {
         }
     }
 
-    /// Whether the parent has given up `id`. Only of what was the parent's own head can that be said;
-    /// follows the heads it had since.
-    fn is_given_up(&self, history: &dyn History, id: ObjectId) -> Result<bool, EngineError> {
-        let Some(known_at) = self.former.iter().position(|former| *former == id) else {
-            return Ok(false);
-        };
-        let mut given_up = false;
-        let since = self.former[..known_at].iter().rev().copied();
-        for later in since.chain(self.parent) {
-            if history.is_ancestor(id, later)? {
-                given_up = false;
-            } else if history.is_ancestor(later, id)? {
-                given_up = true;
-            }
-        }
-        match self.parent {
-            Some(parent) if !given_up => {
-                Ok(!history.is_ancestor(id, parent)? && !is_rewritten(history, id, parent)?)
-            }
-            _ => Ok(given_up),
+    /// The commits of `id` that the parent has given up. Only of what was the parent's own head can
+    /// that be said.
+    fn given_up_of(
+        &self,
+        history: &dyn History,
+        id: ObjectId,
+    ) -> Result<Vec<ObjectId>, EngineError> {
+        let known_at = self.former.iter().position(|former| *former == id);
+        match (known_at, self.parent) {
+            (Some(at), Some(parent)) => given_up::of(history, id, &self.former[..at], parent),
+            _ => Ok(Vec::new()),
         }
     }
 
@@ -201,29 +188,22 @@ pub(crate) fn nearest(
     Ok(best.map(|(_, id)| id))
 }
 
-/// Whether something of what `old` has and `new` has not is found again in what `new` has and `old`
-/// has not: a commit with the same author and date, or the same author and subject, or, where all was
-/// squashed, the whole tree.
-fn is_rewritten(history: &dyn History, old: ObjectId, new: ObjectId) -> Result<bool, EngineError> {
-    let mut authors = HashSet::new();
-    let mut subjects = HashSet::new();
-    for id in history.reachable(old, &[new])? {
-        if let Some(commit) = history.commit(id)? {
-            subjects.insert((commit.author_name().to_vec(), commit.subject.clone()));
-            authors.insert(commit.author.clone());
+/// The parents of these commits that are not among them.
+fn below(history: &dyn History, commits: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError> {
+    let among: HashSet<_> = commits.iter().copied().collect();
+    let mut found = Vec::new();
+    for id in commits {
+        if let Some(commit) = history.commit(*id)? {
+            found.extend(
+                commit
+                    .parents
+                    .iter()
+                    .copied()
+                    .filter(|id| !among.contains(id)),
+            );
         }
     }
-    let tree = history.commit(old)?.map(|commit| commit.tree);
-    for id in history.reachable(new, &[old])? {
-        if let Some(commit) = history.commit(id)?
-            && (Some(commit.tree) == tree
-                || authors.contains(&commit.author)
-                || subjects.contains(&(commit.author_name().to_vec(), commit.subject.clone())))
-        {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    Ok(found)
 }
 
 /// The author lines, dates included, of these commits.

@@ -2,5 +2,6 @@
 //! over random ones, and over repositories that the git command built.
 
 mod drawn;
+mod lossless;
 mod rules;
 mod shown;
