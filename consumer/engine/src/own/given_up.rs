@@ -30,62 +30,57 @@ pub(super) fn of(
     if history.is_ancestor(old, now)? {
         return Ok(Vec::new());
     }
+    let given_up = given_up_since(history, old, since, now)?;
     let left = history.reachable(old, &[now])?;
-    let reset = reset_since(history, old, since, now)?;
     for (at, id) in left.iter().enumerate() {
         if history
             .commit(*id)?
-            .is_some_and(|commit| reset.contains(&commit.author))
+            .is_some_and(|commit| given_up.contains(&commit.author))
         {
             return Ok(left[at..].to_vec());
         }
     }
-    if is_rewritten(history, &left, old, now)? {
-        return Ok(Vec::new());
-    }
-    Ok(left)
+    Ok(match is_rewritten(history, old, now)? {
+        true => Vec::new(),
+        false => left,
+    })
 }
 
-/// Who wrote, and when, what the branch was seen to be reset from and has not taken back, in whatever
+/// Who wrote, and when, what the branch has given up on its way and not taken back, in whatever
 /// version. Heads that are not there are passed over.
-fn reset_since(
+fn given_up_since(
     history: &dyn History,
     old: ObjectId,
     since: &[ObjectId],
     now: ObjectId,
 ) -> Result<HashSet<Vec<u8>>, EngineError> {
-    let mut reset = HashSet::new();
+    let mut given_up = HashSet::new();
     let mut at = old;
     for next in since.iter().rev().copied().chain([now]) {
         if history.commit(next)?.is_none() {
             continue;
         }
-        let gained = history.reachable(next, &[at])?;
-        if gained.is_empty() {
-            reset.extend(authors(history, &history.reachable(at, &[next])?)?);
+        if !is_rewritten(history, at, next)? {
+            given_up.extend(authors(history, &history.reachable(at, &[next])?)?);
         }
-        for author in authors(history, &gained)? {
-            reset.remove(&author);
+        for author in authors(history, &history.reachable(next, &[at])?)? {
+            given_up.remove(&author);
         }
         at = next;
     }
-    Ok(reset)
+    Ok(given_up)
 }
 
-/// Whether something of `left`, which `old` has and `new` has not, is found again in what `new` has
-/// and `old` has not: a commit with the same author and date, or the same author and subject, or,
-/// where all was squashed, the whole tree.
-fn is_rewritten(
-    history: &dyn History,
-    left: &[ObjectId],
-    old: ObjectId,
-    new: ObjectId,
-) -> Result<bool, EngineError> {
-    let authors = authors(history, left)?;
+/// Whether something of what `old` has and `new` has not is found again in what `new` has and `old`
+/// has not: a commit with the same author and date, or the same author and subject, or, where all was
+/// squashed, the whole tree.
+fn is_rewritten(history: &dyn History, old: ObjectId, new: ObjectId) -> Result<bool, EngineError> {
+    let mut authors = HashSet::new();
     let mut subjects = HashSet::new();
-    for id in left {
-        if let Some(commit) = history.commit(*id)? {
+    for id in history.reachable(old, &[new])? {
+        if let Some(commit) = history.commit(id)? {
             subjects.insert((commit.author_name().to_vec(), commit.subject.clone()));
+            authors.insert(commit.author.clone());
         }
     }
     let tree = history.commit(old)?.map(|commit| commit.tree);

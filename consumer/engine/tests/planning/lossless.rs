@@ -175,17 +175,12 @@ impl World {
             Event::Rewritten(number) => {
                 let branch = branch(*number);
                 let own = self.above_parent(&branch);
-                let (Some(first), Some(last)) = (own.first(), own.last()) else {
+                let Some(first) = own.first() else {
                     return Ok(());
                 };
-                if self.drawn.reachable(*last, &[]).unwrap().len()
-                    == self
-                        .drawn
-                        .reachable(self.remote[&branch], &[])
-                        .unwrap()
-                        .len()
-                {
-                    let onto = self.drawn.commit(*first).unwrap().unwrap().parents[0];
+                let onto = self.drawn.commit(*first).unwrap().unwrap().parents[0];
+                let above = self.drawn.reachable(self.remote[&branch], &[onto]);
+                if above.unwrap() == own {
                     let head = self.replayed(&own, onto);
                     self.remote.insert(branch, head);
                 }
