@@ -3,5 +3,6 @@
 
 mod drawn;
 mod lossless;
+mod real;
 mod rules;
 mod shown;
