@@ -50,16 +50,16 @@ pub(crate) trait Visitor {
     fn file(&mut self, changed: &Changed<'_>) -> Result<ControlFlow<()>, EngineError>;
 }
 
-/// Tells `visitor` of each difference between the trees `old` and `new`. `Break` where the visitor
-/// ended it.
+/// Tells `visitor` of each difference between the trees `old` and `new`, where `None` is an empty
+/// one. `Break` where the visitor ended it.
 ///
 /// # Errors
 ///
 /// The visitor's; [`EngineError::Internal`] where a tree is missing or is none.
 pub(crate) fn walk(
     repo: &Repository,
-    old: Oid,
-    new: Oid,
+    old: Option<Oid>,
+    new: Option<Oid>,
     visitor: &mut dyn Visitor,
 ) -> Result<ControlFlow<()>, EngineError> {
     if old == new {
@@ -70,7 +70,7 @@ pub(crate) fn walk(
         path: Vec::new(),
         visitor,
     };
-    walk.directory(Some(old), Some(new), 0)
+    walk.directory(old, new, 0)
 }
 
 struct Walk<'r, 'v> {
@@ -221,7 +221,9 @@ pub(crate) fn oid(id: ObjectId) -> Result<Oid, EngineError> {
 /// The id as the rows have it.
 pub(crate) fn object_id(oid: Oid) -> Result<ObjectId, EngineError> {
     let bytes = oid.as_bytes().try_into().map_err(|_| {
-        EngineError::Internal(format!("{oid} is no SHA-1 id; such repositories are not supported"))
+        EngineError::Internal(format!(
+            "{oid} is no SHA-1 id; such repositories are not supported"
+        ))
     })?;
     Ok(ObjectId::from_bytes(bytes))
 }

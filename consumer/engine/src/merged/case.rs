@@ -42,11 +42,7 @@ pub(super) enum OwnCommit {
     Plain(Change),
     /// A merge of two commits into `tree`; it changes something where git by itself would have made
     /// another tree.
-    Merge {
-        tree: Oid,
-        ours: Oid,
-        theirs: Oid,
-    },
+    Merge { tree: Oid, ours: Oid, theirs: Oid },
     /// A root commit or a merge of more than two: what it changes cannot be told.
     Opaque,
 }

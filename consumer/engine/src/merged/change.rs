@@ -5,7 +5,7 @@
 //! 2. **Print**: for each of those files, every line of the new version less every line of the old,
 //!    as a sum of hashes. Unlike `git patch-id` it knows neither context nor the way a diff lines
 //!    up two versions, so that the print of the inverse is the negated print. It is a nomination,
-//!    never a proof: moving lines about within a file leaves it zero.
+//!    never a proof: moving lines about leaves it zero.
 //! 3. **Merge**: done onto the tree before, it gives exactly the tree after.
 //!
 //! Equal changes always have equal paths and prints; the hashes can only let too much through.
@@ -54,7 +54,7 @@ impl Change {
     /// The change between two trees; `None` where they are the same.
     pub fn between(repo: &Repository, from: Oid, to: Oid) -> Result<Option<Self>, EngineError> {
         let mut reader = PathReader::default();
-        let _ended = walk(repo, from, to, &mut reader)?;
+        let _ended = walk(repo, Some(from), Some(to), &mut reader)?;
         Ok((from != to).then(|| Self::known(from, to, reader.paths)))
     }
 
@@ -69,7 +69,7 @@ impl Change {
             wanted: Some(wanted),
             ..PathReader::default()
         };
-        let whole = walk(repo, from, to, &mut reader)?.is_continue();
+        let whole = walk(repo, Some(from), Some(to), &mut reader)?.is_continue();
         Ok((whole && from != to).then(|| Self::known(from, to, reader.paths)))
     }
 
@@ -142,7 +142,7 @@ impl Change {
             odb: repo.odb()?,
             sum: 0,
         };
-        let print = match walk(repo, self.from, self.to, &mut reader)? {
+        let print = match walk(repo, Some(self.from), Some(self.to), &mut reader)? {
             ControlFlow::Continue(()) => Print::Lines(reader.sum),
             ControlFlow::Break(()) => Print::Unread,
         };
@@ -157,8 +157,7 @@ fn apply(
     ours: Oid,
     theirs: Oid,
 ) -> Result<Option<Oid>, EngineError> {
-    let merged =
-        merge.clean_merge(object_id(base)?, object_id(ours)?, object_id(theirs)?)?;
+    let merged = merge.clean_merge(object_id(base)?, object_id(ours)?, object_id(theirs)?)?;
     merged.map(crate::tree_diff::oid).transpose()
 }
 
@@ -173,7 +172,7 @@ impl Wanted {
     /// Takes in the paths that `change` touches, and the directories above them.
     pub fn add(&mut self, repo: &Repository, change: &Change) -> Result<(), EngineError> {
         self.most = self.most.max(change.paths.count);
-        walk(repo, change.from, change.to, self).map(drop)
+        walk(repo, Some(change.from), Some(change.to), self).map(drop)
     }
 }
 
@@ -241,10 +240,8 @@ impl Visitor for PrintReader<'_> {
             .wrapping_add(mode(changed.new))
             .wrapping_sub(sum(old_lines))
             .wrapping_sub(mode(changed.old));
-        // Weighed by its path, or a line moved from file to file would vanish. Odd, so that
-        // nothing but zero becomes zero.
-        let weight = hash(changed.path) | 1;
-        self.sum = self.sum.wrapping_add(weight.wrapping_mul(change));
+        // Not weighed by its path: so a rename adds up to nothing, whatever the file holds by then.
+        self.sum = self.sum.wrapping_add(change);
         Ok(ControlFlow::Continue(()))
     }
 }
@@ -281,7 +278,10 @@ fn differing_lines<'a>(old: &'a [u8], new: &'a [u8]) -> (&'a [u8], &'a [u8]) {
         .take_while(|(a, b)| a == b)
         .count();
     let tail = &old[old.len() - alike..];
-    let keep = tail.iter().position(|b| *b == b'\n').map_or(alike, |n| n + 1);
+    let keep = tail
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(alike, |n| n + 1);
     let end = alike - keep;
     (&old[..old.len() - end], &new[..new.len() - end])
 }

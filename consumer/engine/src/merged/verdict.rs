@@ -154,7 +154,10 @@ impl<'a> Judge<'a> {
     ) -> Result<(), EngineError> {
         let trunk = self.trunk;
         let whole = case.together.iter().map(|change| (change, None));
-        let part = case.above.iter().map(|change| (change, case.chain.as_ref()));
+        let part = case
+            .above
+            .iter()
+            .map(|change| (change, case.chain.as_ref()));
         for (change, part) in whole.chain(part) {
             for (position, landed) in trunk.touching(change.paths.forward) {
                 if !open.is_empty()
