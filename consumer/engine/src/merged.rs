@@ -115,7 +115,7 @@ pub fn find(
     let mut found = Vec::new();
     for case in &cases {
         control.check()?;
-        if let Some(how) = verdict::of(repo, &trunk, case, merge)? {
+        if let Some(how) = verdict::of(repo, &trunk, case, merge, control)? {
             found.push((case.branch.clone(), how));
         }
     }

@@ -41,6 +41,17 @@ pub(super) enum Print {
     Unread,
 }
 
+/// Whether one change undoes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// It gives the tree that undoing gives.
+    Exactly,
+    /// Undoing conflicts there, so nobody can say.
+    Unclear,
+    /// It gives another tree.
+    No,
+}
+
 /// A change from one tree to another.
 #[derive(Clone, Debug)]
 pub(super) struct Change {
@@ -123,15 +134,17 @@ impl Change {
         Ok(apply(merge, self.from, in_tree, self.to)? == Some(in_tree))
     }
 
-    /// Whether `other` undoes this change. Where git cannot say, because undoing it there
-    /// conflicts, it does: nothing is called merged on a doubt.
-    pub fn is_undone_by(
+    /// Whether `other` undoes this change.
+    pub fn undone_by(
         &self,
         other: &Self,
         merge: &mut dyn TreeMerger,
-    ) -> Result<bool, EngineError> {
-        let merged = apply(merge, self.to, other.from, self.from)?;
-        Ok(merged.is_none_or(|tree| tree == other.to))
+    ) -> Result<Undone, EngineError> {
+        Ok(match apply(merge, self.to, other.from, self.from)? {
+            Some(tree) if tree == other.to => Undone::Exactly,
+            Some(_) => Undone::No,
+            None => Undone::Unclear,
+        })
     }
 
     fn print(&self, repo: &Repository) -> Result<Print, EngineError> {

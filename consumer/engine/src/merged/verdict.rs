@@ -11,9 +11,13 @@ use git2::{Oid, Repository};
 
 use super::TreeMerger;
 use super::case::{Ancestor, Case, Evidence, OwnCommit};
-use super::change::Change;
+use super::change::{Change, Undone};
 use super::trunk::{Marked, Trunk, is_automatic};
+use crate::control::Control;
 use crate::error::EngineError;
+
+/// How many times a change is followed through being undone, redone, undone and so on.
+const MAX_TURNS: usize = 8;
 
 /// How the case's branch is merged, if it is.
 pub(super) fn of(
@@ -21,14 +25,22 @@ pub(super) fn of(
     trunk: &Trunk,
     case: &Case,
     merge: &mut dyn TreeMerger,
+    control: &Control,
 ) -> Result<Option<MergedHow>, EngineError> {
-    Judge { repo, trunk, merge }.how(case)
+    let mut judge = Judge {
+        repo,
+        trunk,
+        merge,
+        control,
+    };
+    judge.how(case)
 }
 
 struct Judge<'a> {
     repo: &'a Repository,
     trunk: &'a Trunk,
     merge: &'a mut dyn TreeMerger,
+    control: &'a Control,
 }
 
 /// A place on trunk at which own commits of the case have arrived.
@@ -196,6 +208,7 @@ impl<'a> Judge<'a> {
         position: usize,
         landed: &Change,
     ) -> Result<bool, EngineError> {
+        self.control.check()?;
         Ok(change.resembles(landed, self.repo)?
             && change.is_exactly(landed, self.merge)?
             && self.trunk.carries(position, self.merge)?)
@@ -213,19 +226,77 @@ impl<'a> Judge<'a> {
         own: Option<&Change>,
         landing: &Landing<'_>,
     ) -> Result<bool, EngineError> {
-        let trunk = self.trunk;
         let together = case.together.iter().chain(&case.above).map(Rc::as_ref);
         for change in own.into_iter().chain(landing.change).chain(together) {
-            for (position, later) in trunk.touching(change.paths.inverse) {
-                if !landing.before.has(position)
-                    && change.may_be_undone_by(later, self.repo)?
-                    && change.is_undone_by(later, self.merge)?
-                {
-                    return Ok(true);
-                }
+            if self.is_taken_back(change, &landing.before, Certainty::Possible, 0)? {
+                return Ok(true);
             }
         }
         Ok(false)
+    }
+
+    /// Whether a commit that is not from `before` undoes `change`, and is not itself taken back.
+    ///
+    /// What is asked of that commit turns around with each step: a possible undo is enough to doubt
+    /// the change, and only a certain undo of the undo settles the doubt.
+    fn is_taken_back(
+        &mut self,
+        change: &Change,
+        before: &Marked,
+        certainty: Certainty,
+        depth: usize,
+    ) -> Result<bool, EngineError> {
+        let trunk = self.trunk;
+        for (position, later) in trunk.touching(change.paths.inverse) {
+            if before.has(position) || !self.undoes(position, later, change, certainty)? {
+                continue;
+            }
+            let until = self.trunk.in_history(&[self.trunk.id(position)]);
+            let other = certainty.other();
+            if depth == MAX_TURNS {
+                return Ok(certainty == Certainty::Possible);
+            }
+            if !self.is_taken_back(later, &until, other, depth + 1)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn undoes(
+        &mut self,
+        position: usize,
+        later: &Change,
+        change: &Change,
+        certainty: Certainty,
+    ) -> Result<bool, EngineError> {
+        if !change.may_be_undone_by(later, self.repo)? {
+            return Ok(false);
+        }
+        self.control.check()?;
+        let undone = change.undone_by(later, self.merge)?;
+        match certainty {
+            Certainty::Possible => Ok(undone != Undone::No),
+            Certainty::Certain => {
+                Ok(undone == Undone::Exactly && self.trunk.carries(position, self.merge)?)
+            }
+        }
+    }
+}
+
+/// How sure it has to be that a commit undoes another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Certainty {
+    Possible,
+    Certain,
+}
+
+impl Certainty {
+    fn other(self) -> Self {
+        match self {
+            Self::Possible => Self::Certain,
+            Self::Certain => Self::Possible,
+        }
     }
 }
 

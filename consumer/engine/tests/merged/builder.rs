@@ -34,7 +34,7 @@ impl Repo {
         };
         repo.git(&["init", "-q", "-b", "main"]);
         for file in ["app.txt", "lib.txt"] {
-            repo.write(file, &lines(file));
+            repo.write(file, lines(file));
         }
         repo.commit("start");
         repo
@@ -138,7 +138,9 @@ impl Repo {
     }
 
     pub fn id(&self, revision: &str) -> ObjectId {
-        self.git(&["rev-parse", revision]).parse().unwrap()
+        let repo = self.open();
+        let object = repo.revparse_single(revision).unwrap();
+        object.id().to_string().parse().unwrap()
     }
 
     /// The row of `name` at this moment, standing on `parent`.
@@ -216,7 +218,14 @@ fn git_in(dir: &std::path::Path) -> Command {
         .env("GIT_AUTHOR_EMAIL", "ada@example.com")
         .env("GIT_COMMITTER_NAME", "Ada")
         .env("GIT_COMMITTER_EMAIL", "ada@example.com")
-        .args(["-c", "advice.detachedHead=false", "-c", "gc.auto=0"]);
+        .args([
+            "-c",
+            "advice.detachedHead=false",
+            "-c",
+            "gc.auto=0",
+            "-c",
+            "core.fsync=none",
+        ]);
     command
 }
 

@@ -26,11 +26,14 @@ enum How {
     Partly,
 }
 
-const HOWS: [How; 8] = [
+const HOWS: [How; 11] = [
     How::Not,
     How::Squash,
+    How::Squash,
+    How::Rebase,
     How::Rebase,
     How::FastForward,
+    How::MergeCommit,
     How::MergeCommit,
     How::Respaced,
     How::Enriched,
@@ -339,7 +342,9 @@ struct Play {
     a: Tracked,
     b: Tracked,
     how_a: How,
-    /// Whether what `a` alone put on trunk is still there.
+    /// Whether `a` alone came to trunk.
+    landed_a: bool,
+    /// Whether what it put there is still there.
     a_stands: bool,
     truth_a: Truth,
     truth_b: Truth,
@@ -349,11 +354,15 @@ impl Play {
     fn of(world: &mut World) -> Self {
         let a = world.new_branch("a", "main");
         let b = world.new_branch("b", "a");
-        world.trunk_goes_on();
+        world.repo.checkout("main");
+        if world.random.one_in(2) {
+            world.trunk_goes_on();
+        }
         let mut play = Self {
             a,
             b,
             how_a: world.pick_how(),
+            landed_a: false,
             a_stands: false,
             truth_a: Truth::Open,
             truth_b: Truth::Open,
@@ -390,6 +399,7 @@ impl Play {
         let base = self.a.base.unwrap().to_string();
         let landed = world.merge("a", &base, self.how_a);
         if landed.is_some() {
+            self.landed_a = true;
             self.a_stands = true;
             self.truth_a = Truth::Merged;
         }
@@ -410,6 +420,8 @@ impl Play {
         let mut landed = world.merge("b", &base, how)?;
         self.truth_b = Truth::Merged;
         match how {
+            // Git does not bring back what was merged and taken back before.
+            How::MergeCommit if self.truth_a == Truth::Open && self.a_is_ancestor() => {}
             How::MergeCommit => self.truth_a = Truth::Merged,
             How::FastForward => {
                 self.truth_a = Truth::Merged;
@@ -427,6 +439,11 @@ impl Play {
             _ => {}
         }
         Some(landed)
+    }
+
+    /// Whether `a` was merged with its very commits, if it was.
+    fn a_is_ancestor(&self) -> bool {
+        self.landed_a && matches!(self.how_a, How::MergeCommit | How::FastForward)
     }
 
     fn take_back_b(&mut self, world: &mut World, how: How, landed: &Landed) {

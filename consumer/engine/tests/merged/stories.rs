@@ -283,7 +283,7 @@ fn a_revert_of_a_fast_forwarded_commit() {
     let revert = repo.revert("a");
     assert_eq!(repo.how(&a), None);
     repo.revert(&revert.to_string());
-    assert_eq!(repo.how(&a), Some(PatchId));
+    assert_eq!(repo.how(&a), Some(Ancestor));
 }
 
 #[test]
@@ -294,7 +294,7 @@ fn a_revert_of_the_merge() {
     repo.git(&["revert", "--no-edit", "-m", "1", "main~1"]);
     assert_eq!(repo.how(&a), None);
     repo.revert("main");
-    assert_eq!(repo.how(&a), Some(Squash));
+    assert_eq!(repo.how(&a), Some(Ancestor));
 }
 
 #[test]
