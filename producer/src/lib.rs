@@ -8,14 +8,18 @@
 //! | how does one get onto NATS, and what if it is not there? | [`connect`] |
 //! | are the streams, buckets and consumers there, and right? | [`topology`] |
 //! | how are rows read, written, listed and watched? | [`rows`] |
+//! | can this machine, as this user, use Backstack? | [`doctor`] |
+//! | what does the command `backstack` do? | [`cli`] |
 //! | what time is it for a row? | [`clock`] |
 //! | how are actions published, jobs followed, cancelled and retried? | [`client`] |
 //! | how is the JetStream API asked, and what does it refuse? | [`api`] |
 
 pub mod api;
+pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod connect;
+pub mod doctor;
 pub mod rows;
 pub mod topology;
 

@@ -34,6 +34,8 @@ const ROW_DEADLINE: Duration = Duration::from_secs(2);
 pub struct Published {
     /// The job's id.
     pub job_id: JobId,
+    /// What it was asked to do.
+    pub spec: JobSpec,
     /// Its message's sequence in the queue.
     pub sequence: u64,
     /// Whether the queue already had it under this id.
@@ -66,10 +68,11 @@ impl Client {
         let row = if ack.duplicate && !is_ours {
             self.known_row(&spec).await?
         } else {
-            self.make_row(spec, ack.sequence).await?
+            self.make_row(spec.clone(), ack.sequence).await?
         };
         Ok(Published {
             job_id,
+            spec,
             sequence: ack.sequence,
             duplicate: ack.duplicate,
             row,
