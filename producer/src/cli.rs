@@ -86,6 +86,16 @@ enum Command {
     Doctor(doctor::Doctor),
 }
 
+impl Command {
+    /// What can be found wrong without a server.
+    fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Repo(command) => command.check(),
+            _ => Ok(()),
+        }
+    }
+}
+
 /// A connection and somewhere to write.
 struct Session {
     client: Client,
@@ -115,6 +125,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Doctor(doctor) = cli.command {
         return doctor.run(&cli.connection, &out).await;
     }
+    cli.command.check()?;
     let nats = connect(&cli.connection).await?;
     let client = Client::new(nats, cli.connection.topology());
     let session = Session { client, out };

@@ -14,17 +14,20 @@ use clap::Args;
 use percent_encoding::percent_decode_str;
 
 /// How long connecting may take in all, whatever the number of addresses.
-pub const CONNECT_DEADLINE: Duration = Duration::from_millis(4_500);
+pub const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
 
 /// The oldest nats-server that has everything the topology needs.
 pub const OLDEST_SERVER: Version = Version(2, 14, 1);
 
 /// Where NATS is and who we are there, the same flags for every Backstack program.
+///
+/// The arguments' ids are their long names: they are global, and must not meet a command's own `url`.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Connection")]
 pub struct ConnectOptions {
     /// The servers' addresses, separated by commas
     #[arg(
+        id = "nats-url",
         long = "nats-url",
         env = "NATS_URL",
         default_value = "nats://127.0.0.1:4222",
@@ -36,6 +39,7 @@ pub struct ConnectOptions {
 
     /// A credentials file (JWT and seed)
     #[arg(
+        id = "nats-creds",
         long = "nats-creds",
         env = "BACKSTACK_NATS_CREDS",
         global = true,
@@ -45,6 +49,7 @@ pub struct ConnectOptions {
 
     /// Certificate authorities to trust instead of the system's, as PEM
     #[arg(
+        id = "nats-tls-ca",
         long = "nats-tls-ca",
         env = "BACKSTACK_NATS_TLS_CA",
         global = true,
@@ -54,26 +59,29 @@ pub struct ConnectOptions {
 
     /// Certificate to present to the server, as PEM
     #[arg(
+        id = "nats-tls-cert",
         long = "nats-tls-cert",
         env = "BACKSTACK_NATS_TLS_CERT",
         global = true,
-        requires = "tls_key",
+        requires = "nats-tls-key",
         value_name = "FILE"
     )]
     pub tls_cert: Option<PathBuf>,
 
     /// Key of that certificate, as PEM
     #[arg(
+        id = "nats-tls-key",
         long = "nats-tls-key",
         env = "BACKSTACK_NATS_TLS_KEY",
         global = true,
-        requires = "tls_cert",
+        requires = "nats-tls-cert",
         value_name = "FILE"
     )]
     pub tls_key: Option<PathBuf>,
 
     /// Refuse a server without TLS
     #[arg(
+        id = "nats-tls-required",
         long = "nats-tls-required",
         env = "BACKSTACK_NATS_TLS_REQUIRED",
         global = true
@@ -82,6 +90,7 @@ pub struct ConnectOptions {
 
     /// Prefix of the subjects that replies come to, where the user may not read `_INBOX.>`
     #[arg(
+        id = "inbox-prefix",
         long = "inbox-prefix",
         env = "BACKSTACK_INBOX_PREFIX",
         global = true,
@@ -91,7 +100,8 @@ pub struct ConnectOptions {
 
     /// Prefix of every subject, stream and bucket of the installation
     #[arg(
-        long,
+        id = "namespace",
+        long = "namespace",
         env = "BACKSTACK_NAMESPACE",
         default_value = "backstack",
         global = true,
@@ -127,6 +137,14 @@ impl ConnectOptions {
             url: url.into(),
             ..Self::default()
         }
+    }
+
+    /// The addresses, as a person may read them: without users, passwords and tokens.
+    ///
+    /// # Errors
+    /// [`ConnectError::BadAddress`]
+    pub fn shown_addresses(&self) -> Result<String, ConnectError> {
+        Ok(shown(&addresses(&self.url)?))
     }
 
     /// The names of the installation.

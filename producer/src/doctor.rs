@@ -72,22 +72,21 @@ pub async fn examine(options: &ConnectOptions, repo: Option<&RepoId>) -> Vec<Fin
             return vec![Finding::problem(what, remedy)];
         }
     };
-    let info = nats.server_info();
     let mut findings = vec![Finding::ok(format!(
-        "NATS answers: server {:?}, version {}",
-        info.server_name, info.version
+        "NATS answers at {}, version {}",
+        options.shown_addresses().unwrap_or_default(),
+        nats.server_info().version
     ))];
     let topology = options.topology();
     let report = check(&nats, &topology).await;
-    let may_go_on = !matches!(report, Err(TopologyError::NoJetStream(_)));
     findings.extend(of_topology(&report));
-    if may_go_on {
-        let has_streams = report
-            .as_ref()
-            .map_or(true, |r| r.missing_streams.is_empty());
-        if has_streams {
-            findings.extend(of_permissions(&nats, &topology, repo, &violations).await);
-        }
+    // Whoever may not look at the streams may still be permitted to use them.
+    let is_there = match &report {
+        Ok(report) => report.missing_streams.is_empty(),
+        Err(error) => !matches!(error, TopologyError::NoJetStream(_)),
+    };
+    if is_there {
+        findings.extend(of_permissions(&nats, &topology, repo, &violations).await);
         findings.extend(report.iter().map(of_workers));
     }
     findings

@@ -36,6 +36,14 @@ pub(super) enum RepoCommand {
 }
 
 impl RepoCommand {
+    /// Whether the URL is one.
+    pub(super) fn check(&self) -> Result<(), Failure> {
+        match self {
+            Self::Add { url, .. } => whole(url).map(drop),
+            Self::List | Self::Remove { .. } => Ok(()),
+        }
+    }
+
     pub(super) async fn run(self, session: &Session) -> Result<(), Failure> {
         match self {
             // Not parsed with the other arguments: their errors repeat what was given, a password too.

@@ -106,8 +106,12 @@ pub fn job_table(jobs: &[Job], screen: Screen, now: Timestamp) -> String {
 
 /// Everything a person wants to know of a job.
 pub fn job_report(job: &Job, screen: Screen, now: Timestamp) -> String {
-    let code = job.error.as_ref().map(|error| error.code.as_str());
-    let code = code.map(|code| format!("{}: ", screen.bad(code)));
+    // What failed before somebody cancelled it is not why it ended.
+    let error = job
+        .error
+        .as_ref()
+        .filter(|_| job.status != JobStatus::Cancelled);
+    let code = error.map(|error| format!("{}: ", screen.bad(error.code.as_str())));
     let mut lines = vec![
         headline(job, screen),
         format!("  {}{}", code.unwrap_or_default(), clean(&job.message)),
