@@ -292,7 +292,7 @@ pub async fn connect_with(
     let configured = configure(options, each, heard).await?;
     let configured = identify(configured, &addresses);
     // The library would log the addresses as they are, so it gets them without passwords.
-    let attempt = configured.connect(tried.as_str());
+    let attempt = configured.connect(self::addresses(&tried)?);
     let client = match tokio::time::timeout(CONNECT_DEADLINE, attempt).await {
         Ok(Ok(client)) => client,
         Ok(Err(error)) => return Err(classify(&error, tried)),
