@@ -194,7 +194,7 @@ impl Facts<'_> {
         let facts = head_facts(self.mirror.repo(), head)?;
         row.subject = Some(facts.subject);
         row.author = Some(facts.author);
-        row.committed_at = Some(facts.committed_at);
+        row.committed_at = facts.committed_at;
         Ok(())
     }
 
