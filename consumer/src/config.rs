@@ -79,6 +79,10 @@ pub struct Config {
     #[arg(long, env = "BACKSTACK_GIT", value_name = "FILE")]
     pub git: Option<PathBuf>,
 
+    /// A git configuration for what talks to remotes: credential helpers, proxies
+    #[arg(long, env = "BACKSTACK_GIT_CONFIG", value_name = "FILE")]
+    pub git_config: Option<PathBuf>,
+
     /// Bytes that mirrors may take in all (as 500M, 20G); the least recently used go first
     #[arg(long, env = "BACKSTACK_MIRROR_BUDGET", value_name = "SIZE", value_parser = size)]
     pub mirror_budget: Option<u64>,

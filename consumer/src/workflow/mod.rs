@@ -63,6 +63,7 @@ impl Workflow {
         let policy = RemotePolicy {
             allow_protocols: config.allow_protocol.clone(),
             allow_hosts: config.allow_host.clone(),
+            git_config: config.git_config.clone(),
             ..RemotePolicy::default().inherit_environment()
         };
         let (dir, git, budget) = (
