@@ -200,6 +200,30 @@ fn a_reference_transaction_hook_refuses_everything() {
 }
 
 #[test]
+fn a_push_whose_answer_is_lost_is_found_to_have_gone_through() {
+    let scene = Scene::new();
+    // By now the refs are moved; receive-pack dies before it can say so.
+    scene.remote.hook(
+        "reference-transaction",
+        "cat >/dev/null; if test \"$1\" = committed; then kill -9 $PPID; fi",
+    );
+    assert_eq!(scene.push(&scene.both()).unwrap(), Pushed::All);
+    assert_eq!(scene.heads(), [Some(scene.second); 2]);
+}
+
+#[test]
+fn a_connection_that_breaks_before_anything_moved_is_tried_again_later() {
+    let scene = Scene::new();
+    scene.remote.hook("pre-receive", "kill -9 $PPID");
+    let error = scene.push(&scene.both()).unwrap_err();
+    assert!(
+        matches!(error, EngineError::RemoteUnreachable(_)),
+        "{error:?}"
+    );
+    scene.assert_nothing_moved();
+}
+
+#[test]
 fn a_remote_without_atomic_pushes_is_told_so() {
     let scene = Scene::new();
     scene

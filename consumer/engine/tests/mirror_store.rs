@@ -87,6 +87,14 @@ fn a_second_process_is_refused_and_told_whose_the_directory_is() {
 }
 
 #[test]
+fn a_mirror_may_move_between_threads_and_the_store_be_shared() {
+    fn moves<T: Send>() {}
+    fn is_shared<T: Send + Sync>() {}
+    moves::<Mirror>();
+    is_shared::<MirrorStore>();
+}
+
+#[test]
 fn jobs_of_one_repository_take_turns() {
     let remote = Remote::with_branches(&[]);
     let store = remote.store();

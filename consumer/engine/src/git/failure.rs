@@ -59,7 +59,7 @@ impl From<Failure> for EngineError {
             FailureKind::Auth => Self::RemoteAuthFailed(said),
             FailureKind::Unreachable => Self::RemoteUnreachable(said),
             FailureKind::Rejected => Self::RemoteRejected(said),
-            FailureKind::NotAllowed => Self::RemoteNotAllowed(said),
+            FailureKind::NotAllowed => Self::RemoteNotAllowed(with_advice(said)),
             FailureKind::DiskFull => Self::Internal(format!(
                 "the disk that holds the state directory is full; free some space or lower \
                  --mirror-budget ({said})"
@@ -82,7 +82,7 @@ const TABLE: &[(FailureKind, &[&str])] = &[
     (
         FailureKind::NotAllowed,
         &[
-            "not allowed",
+            "' not allowed",
             // A host or path that begins with '-'.
             "fatal: strange ",
             "detected dubious ownership",
@@ -186,6 +186,19 @@ const TABLE: &[(FailureKind, &[&str])] = &[
         &["not found", "does not exist", "No such file or directory"],
     ),
 ];
+
+/// What can be done about a remote that is not allowed, where git does not say so itself.
+fn with_advice(said: String) -> String {
+    let advice = if said.contains("dubious ownership") {
+        "it belongs to another user of this machine; the operator can trust it with \
+         safe.directory in the git configuration that backstackd is given"
+    } else if said.contains("mismatched algorithms") {
+        "repositories with SHA-256 ids are not supported"
+    } else {
+        return said;
+    };
+    format!("{said} ({advice})")
+}
 
 /// The kind of the failure in what git said.
 fn kind_of(stderr: &str) -> FailureKind {
@@ -308,6 +321,7 @@ mod tests {
                 "ERROR: Permission to a/b denied to c.\nfatal: Could not read from remote repository.",
             ),
             (NotAllowed, "fatal: transport 'ext' not allowed"),
+            (NotAllowed, "fatal: strange pathname '-u' blocked"),
             (
                 NotAllowed,
                 "fatal: detected dubious ownership in repository at '/srv/a.git'\nfatal: Could not read from remote repository.",

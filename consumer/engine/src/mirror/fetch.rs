@@ -60,7 +60,13 @@ impl Mirror {
                 self.fetch_once(control, progress)?
                     .map_err(EngineError::from)?
             }
-            Err(failure) => return Err(failure.into()),
+            Err(failure) => {
+                if failure.kind == FailureKind::DiskFull {
+                    // What git could not finish would keep the disk full.
+                    heal::tidy(&self.path);
+                }
+                return Err(failure.into());
+            }
         };
         let mut refs = self.refs()?;
         if !changes.is_empty() {

@@ -70,7 +70,10 @@ pub(super) fn open(
 ) -> Result<git2::Repository, EngineError> {
     match found(path) {
         Suspicion::None => {}
-        Suspicion::Interrupted => tidy(path),
+        Suspicion::Interrupted => {
+            tracing::warn!(mirror = %path.display(), "a job was cut short; tidying its mirror");
+            tidy(path);
+        }
         Suspicion::Damaged => {
             tidy(path);
             if !is_whole(store, path, control)? {
@@ -168,9 +171,8 @@ fn write_whole(file: &Path, text: &str) -> io::Result<()> {
     fs::rename(&new, file)
 }
 
-/// Removes what a killed git leaves behind.
+/// Removes what a git leaves behind that was killed or met a full disk.
 pub(super) fn tidy(path: &Path) {
-    tracing::warn!(mirror = %path.display(), "the job before was cut short; tidying its mirror");
     let is_lock = |name: &str| name.ends_with(".lock") || name == "gc.pid";
     let is_half = |name: &str| name.starts_with("tmp_") || name.starts_with("incoming-");
     remove_where(path, 0, &is_lock);

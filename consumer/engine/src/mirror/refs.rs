@@ -47,8 +47,12 @@ impl Refs {
         }
         let file = file(mirror);
         let new = file.with_extension("new");
-        fs::write(&new, bytes)?;
-        fs::rename(&new, &file)
+        let written = fs::write(&new, bytes).and_then(|()| fs::rename(&new, &file));
+        if written.is_err() {
+            // On a full disk half a file is in the way; that it cannot go either changes nothing.
+            let _ = fs::remove_file(&new);
+        }
+        written
     }
 
     pub(super) fn get(&self, name: &[u8]) -> Option<ObjectId> {

@@ -110,7 +110,7 @@ fn become_git(shared: &Shared) -> c_int {
         if libc::setsid() < 0 {
             return failed();
         }
-        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) != 0 {
+        if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) != 0 {
             return failed();
         }
         // The parent may have died before that call; then no signal will come.
