@@ -4,6 +4,7 @@ mod remote;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::os::unix::ffi::OsStrExt;
 use std::time::Duration;
@@ -282,4 +283,98 @@ fn a_file_remote_of_somebody_else_is_refused_until_the_operator_trusts_it() {
     };
     let mut mirror = remote.mirror(&remote.store_with(policy, None));
     assert_eq!(fetch(&mut mirror).heads.len(), 2);
+}
+
+/// A policy whose ssh is this script; `$2` is the command for the other side.
+fn ssh(remote: &Remote, body: &str) -> RemotePolicy {
+    install_hook(remote.path().parent().unwrap(), "ssh", body);
+    let script = remote.path().with_file_name("hooks").join("ssh");
+    RemotePolicy {
+        environment: vec![
+            ("GIT_SSH_COMMAND".into(), script.into()),
+            ("GIT_SSH_VARIANT".into(), "simple".into()),
+        ],
+        ..RemotePolicy::default()
+    }
+}
+
+#[test]
+fn ssh_is_the_operators_own() {
+    let remote = Remote::with_branches(&["a"]);
+    let store = remote.store_with(ssh(&remote, "exec sh -c \"$2\""), None);
+    let url = format!("git@git.example:{}", remote.path().display());
+    let url = url.parse().unwrap();
+    let mut mirror = store.mirror(&web(), &url, &patient()).unwrap();
+    assert_eq!(fetch(&mut mirror).heads.len(), 2);
+}
+
+#[test]
+fn credentials_that_ssh_does_not_take_are_told_from_a_dead_network() {
+    for (said, is_auth) in [
+        ("git@git.example: Permission denied (publickey).", true),
+        ("Host key verification failed.", true),
+        (
+            "ssh: connect to host git.example port 22: Connection refused",
+            false,
+        ),
+    ] {
+        let remote = Remote::empty();
+        let store = remote.store_with(ssh(&remote, &format!("echo '{said}' >&2; exit 255")), None);
+        let url = "git@git.example:a.git".parse().unwrap();
+        let mut mirror = store.mirror(&web(), &url, &patient()).unwrap();
+        match mirror.fetch(&patient(), &mut |_, _| {}).unwrap_err() {
+            EngineError::RemoteAuthFailed(words) if is_auth => assert!(words.contains(said)),
+            EngineError::RemoteUnreachable(words) if !is_auth => assert!(words.contains(said)),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_operators_credentials_are_sent_and_never_shown() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/a.git", server.local_addr().unwrap());
+    let remote = Remote::empty();
+    let file = remote.path().with_file_name("operator.gitconfig");
+    let helper = "!f() { echo username=bot; echo password=s3cret; }; f";
+    fs::write(&file, format!("[credential]\n\thelper = \"{helper}\"\n")).unwrap();
+    let policy = RemotePolicy {
+        allow_protocols: vec![Protocol::Http],
+        git_config: Some(file),
+        ..RemotePolicy::default()
+    };
+    // Whatever it is asked, it wants other credentials; it tells what it was given.
+    let (told, asked) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in server.incoming() {
+            let mut stream = stream.unwrap();
+            let lines = BufReader::new(stream.try_clone().unwrap()).lines();
+            let head: Vec<String> = lines
+                .map_while(Result::ok)
+                .take_while(|l| !l.is_empty())
+                .collect();
+            let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+                          Content-Length: 0\r\nConnection: close\r\n\r\n";
+            stream.write_all(answer.as_bytes()).unwrap();
+            if told.send(head).is_err() {
+                break;
+            }
+        }
+    });
+    let store = remote.store_with(policy, None);
+    let mut mirror = store
+        .mirror(&web(), &url.parse().unwrap(), &patient())
+        .unwrap();
+    let error = mirror.fetch(&patient(), &mut |_, _| {}).unwrap_err();
+    assert!(
+        matches!(error, EngineError::RemoteAuthFailed(_)),
+        "{error:?}"
+    );
+    assert!(!error.to_string().contains("s3cret"), "{error}");
+    let sent: Vec<String> = asked.try_iter().flatten().collect();
+    // "bot:s3cret" in base 64.
+    assert!(
+        sent.contains(&"Authorization: Basic Ym90OnMzY3JldA==".to_owned()),
+        "{sent:?}"
+    );
 }

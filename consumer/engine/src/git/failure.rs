@@ -87,7 +87,8 @@ const TABLE: &[(FailureKind, &[&str])] = &[
             "fatal: strange ",
             "detected dubious ownership",
             "mismatched algorithms",
-            "redirect",
+            // A redirect, which is not followed where hosts are restricted.
+            "The requested URL returned error: 30",
         ],
     ),
     (
@@ -138,6 +139,7 @@ const TABLE: &[(FailureKind, &[&str])] = &[
             "unable to access",
             "does not appear to be a git repository",
             "Could not read from remote repository",
+            "repository not exported",
             "The remote end hung up",
             "the remote end hung up",
             "early EOF",
@@ -194,6 +196,9 @@ fn with_advice(said: String) -> String {
          safe.directory in the git configuration that backstackd is given"
     } else if said.contains("mismatched algorithms") {
         "repositories with SHA-256 ids are not supported"
+    } else if said.contains("returned error: 30") {
+        "the server redirects, which is not followed where --allow-host restricts hosts; use the \
+         URL it redirects to"
     } else {
         return said;
     };
@@ -325,6 +330,18 @@ mod tests {
             (
                 NotAllowed,
                 "fatal: detected dubious ownership in repository at '/srv/a.git'\nfatal: Could not read from remote repository.",
+            ),
+            (
+                NotAllowed,
+                "fatal: unable to access 'http://h/a/': The requested URL returned error: 302",
+            ),
+            (
+                Unreachable,
+                "fatal: remote error: access denied or repository not exported: /a",
+            ),
+            (
+                Unreachable,
+                "fatal: unable to access 'http://h/a/': The requested URL returned error: 503",
             ),
             (
                 NotAllowed,
