@@ -15,7 +15,8 @@ pub(super) struct Trunk {
     /// Children before their parents.
     commits: Vec<TrunkCommit>,
     index: HashMap<Oid, usize>,
-    /// Positions of trunk's own line, each the first parent of the one before; newest first.
+    /// Positions of trunk's own line, each the first parent of the one before; newest first, which
+    /// is ascending.
     line: Vec<usize>,
     /// Commits by what they touch, newest first.
     by_paths: HashMap<u64, Vec<usize>>,
@@ -185,6 +186,9 @@ impl Trunk {
         position: usize,
         merge: &mut dyn TreeMerger,
     ) -> Result<bool, EngineError> {
+        if self.line.binary_search(&position).is_ok() {
+            return Ok(true);
+        }
         let id = self.commits[position].id;
         let with = self.descendants(id);
         let mut line = self.line.clone();

@@ -147,7 +147,7 @@ impl<'a> Judge<'a> {
         let trunk = self.trunk;
         for (position, landed) in trunk.touching(change.paths.forward) {
             let free = !old.has(position) && !taken.contains(&position);
-            if free && self.is_landing(change, position, landed)? {
+            if free && self.is_landing(case, change, position, landed)? {
                 let landing = self.at(position, landed);
                 if !self.is_undone(case, Some(change), &landing)? {
                     return Ok(Some(position));
@@ -174,7 +174,7 @@ impl<'a> Judge<'a> {
             for (position, landed) in trunk.touching(change.paths.forward) {
                 if !open.is_empty()
                     && !old.has(position)
-                    && self.is_landing(change, position, landed)?
+                    && self.is_landing(case, change, position, landed)?
                     && self.holds(landed, part)?
                 {
                     self.settle(case, &self.at(position, landed), open)?;
@@ -204,14 +204,28 @@ impl<'a> Judge<'a> {
     /// Whether the trunk commit at `position` is exactly `change`, and trunk still carries it.
     fn is_landing(
         &mut self,
+        case: &Case,
         change: &Change,
         position: usize,
         landed: &Change,
     ) -> Result<bool, EngineError> {
         self.control.check()?;
         Ok(change.resembles(landed, self.repo)?
+            && self.is_new(case, position)?
             && change.is_exactly(landed, self.merge)?
             && self.trunk.carries(position, self.merge)?)
+    }
+
+    /// Whether the branch does not have the trunk commit itself. A walk may list commits that it
+    /// should hide where clocks were wrong; this asks the graph.
+    fn is_new(&self, case: &Case, position: usize) -> Result<bool, EngineError> {
+        let id = self.trunk.id(position);
+        for base in &case.since {
+            if *base == id || self.repo.graph_descendant_of(*base, id)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Whether what landed with a chain holds `part`: a branch further up may have taken it back.
