@@ -78,7 +78,11 @@ pub async fn examine(options: &ConnectOptions, repo: Option<&RepoId>) -> Vec<Fin
         nats.server_info().version
     ))];
     let topology = options.topology();
-    let report = check(&nats, &topology).await;
+    // At the same time, since each may have to wait for an answer that does not come.
+    let (report, permissions) = tokio::join!(
+        check(&nats, &topology),
+        of_permissions(&nats, &topology, repo, &violations),
+    );
     findings.extend(of_topology(&report));
     // Whoever may not look at the streams may still be permitted to use them.
     let is_there = match &report {
@@ -86,7 +90,7 @@ pub async fn examine(options: &ConnectOptions, repo: Option<&RepoId>) -> Vec<Fin
         Err(error) => !matches!(error, TopologyError::NoJetStream(_)),
     };
     if is_there {
-        findings.extend(of_permissions(&nats, &topology, repo, &violations).await);
+        findings.extend(permissions);
         findings.extend(report.iter().map(of_workers));
     }
     findings

@@ -5,7 +5,7 @@
 //!
 //! | question | module |
 //! |---|---|
-//! | how does one get onto NATS, and what if it is not there? | [`connect`] |
+//! | how does one get onto NATS, and what if it is not there? | [`mod@connect`] |
 //! | are the streams, buckets and consumers there, and right? | [`topology`] |
 //! | how are rows read, written, listed and watched? | [`rows`] |
 //! | can this machine, as this user, use Backstack? | [`doctor`] |

@@ -27,7 +27,7 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_
 
 /// How long the row may take. The worker writes it where this client cannot, for one that may only
 /// publish, say.
-const ROW_DEADLINE: Duration = Duration::from_secs(2);
+const ROW_DEADLINE: Duration = Duration::from_secs(1);
 
 /// An accepted action.
 #[derive(Clone, Debug, PartialEq, Eq)]
