@@ -41,10 +41,12 @@ pub struct Lines {
     tasks: TaskTracker,
 }
 
-/// The messages of one repository that this process holds.
+/// The messages of one repository that this process holds, of whatever actions.
 #[derive(Debug)]
 struct Line {
-    subject: QueueSubject,
+    repo: RepoId,
+    /// Every stored subject of the repository.
+    filter: String,
     held: Mutex<Held>,
     arrived: Notify,
 }
@@ -66,20 +68,21 @@ impl Lines {
     }
 
     /// Takes in a message that was just delivered.
-    pub fn arrive(self: &Arc<Self>, subject: QueueSubject, message: Delivered) {
+    pub fn arrive(self: &Arc<Self>, subject: &QueueSubject, message: Delivered) {
         let mut lines = self.lines.lock();
         if let Some(line) = lines.get(&subject.repo) {
             line.admit(&self.runner, message);
             return;
         }
-        let repo = subject.repo.clone();
+        let topology = &self.runner.topology;
         let line = Arc::new(Line {
-            subject,
+            repo: subject.repo.clone(),
+            filter: topology.queue_filter(subject.partition, &subject.repo),
             held: Mutex::default(),
             arrived: Notify::new(),
         });
         line.admit(&self.runner, message);
-        lines.insert(repo, Arc::clone(&line));
+        lines.insert(line.repo.clone(), Arc::clone(&line));
         self.tasks.spawn(Arc::clone(self).serve(line));
     }
 
@@ -119,7 +122,7 @@ impl Lines {
             let turn = self
                 .runner
                 .tickets()
-                .ask(&line.subject, oldest, &mut floor)
+                .ask(&line.filter, oldest, &mut floor)
                 .await;
             match turn {
                 Ok(Turn::Ours(message)) => {
@@ -134,9 +137,9 @@ impl Lines {
                     continue;
                 }
                 Ok(Turn::After(first)) => {
-                    tracing::trace!(repo = %line.subject.repo, oldest, first, "waits for its turn");
+                    tracing::trace!(repo = %line.repo, oldest, first, "waits for its turn");
                 }
-                Err(error) => tracing::warn!(repo = %line.subject.repo, %error, "no ticket"),
+                Err(error) => tracing::warn!(repo = %line.repo, %error, "no ticket"),
             }
             self.wait(&line, pause).await;
             pause = (pause * 2).min(ASK_AGAIN.1);
@@ -151,7 +154,7 @@ impl Lines {
             return None;
         };
         let delivery = line.start(own)?;
-        let ended = self.runner.run(delivery, message, &line.subject).await;
+        let ended = self.runner.run(delivery, message).await;
         line.held.lock().running = None;
         drop(permit);
         Some(ended)
@@ -161,7 +164,7 @@ impl Lines {
     async fn wait(&self, line: &Line, pause: Duration) {
         tokio::select! {
             () = line.arrived.notified() => {}
-            () = self.runner.row_changed(&line.subject.repo) => {}
+            () = self.runner.row_changed(&line.repo) => {}
             () = self.runner.drain_begins() => {}
             () = tokio::time::sleep(pause) => {}
         }
@@ -172,7 +175,7 @@ impl Lines {
         let mut lines = self.lines.lock();
         let empty = line.held.lock().len() == 0;
         if empty {
-            lines.remove(&line.subject.repo);
+            lines.remove(&line.repo);
         }
         empty
     }

@@ -167,7 +167,7 @@ impl Pulls {
             delivered.found_running =
                 found_running(&self.runner.rows, topology, &stored, &subject).await;
         }
-        self.lines.arrive(subject, delivered);
+        self.lines.arrive(&subject, delivered);
     }
 
     /// No repository, so no line and no row: the dead letters have it.

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_nats::Client;
 use backstack_producer::rows::{RowError, Rows};
-use backstack_schemas::topology::{DeadReason, QueueSubject};
+use backstack_schemas::topology::DeadReason;
 use backstack_schemas::{
     Action, ActionMessage, ErrorCode, InvalidAction, JobError, JobSpec, RepoId, Topology, WorkerId,
 };
@@ -125,14 +125,12 @@ impl Runner {
     }
 
     /// Runs the job of a message whose turn has come, and settles the message.
-    pub async fn run(
-        &self,
-        delivery: Delivery,
-        message: StoredMessage,
-        subject: &QueueSubject,
-    ) -> Ended {
+    pub async fn run(&self, delivery: Delivery, message: StoredMessage) -> Ended {
         self.clock.saw(message.stored_at());
-        let job_id = message.job_id(&self.topology, subject);
+        let Some(subject) = self.topology.parse_queue_subject(&message.subject) else {
+            return self.bury(delivery, DeadReason::BadSubject, &message).await;
+        };
+        let job_id = message.job_id(&self.topology, &subject);
         let span = tracing::info_span!(
             "job",
             %job_id,
@@ -141,7 +139,7 @@ impl Runner {
             sequence = message.sequence,
         );
         async {
-            match message.decode(subject) {
+            match message.decode(&subject) {
                 Ok(action) => {
                     let spec = JobSpec::new(subject.repo.clone(), job_id, &action);
                     self.run_action(delivery, message, spec, action).await

@@ -19,7 +19,7 @@
 
 use backstack_producer::api::ApiError;
 use backstack_producer::rows::{RowError, Rows};
-use backstack_schemas::topology::{Bucket, QueueSubject, job_key};
+use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{JobStatus, Topology};
 use serde::Deserialize;
 
@@ -80,23 +80,18 @@ impl Tickets {
         }
     }
 
-    /// Whether the turn of the message `own` of `line` has come. `floor` is the sequence below which
-    /// all of the repository's messages are known to be finished; it only ever rises.
+    /// Whether the turn of the message `own` has come, among those on `filter`: every stored subject of
+    /// its repository. `floor` is the sequence below which all of the repository's messages are known to
+    /// be finished; it only ever rises.
     ///
     /// # Errors
     /// The stream or the bucket did not answer: nothing is known, ask again later.
-    pub async fn ask(
-        &self,
-        line: &QueueSubject,
-        own: u64,
-        floor: &mut u64,
-    ) -> Result<Turn, NoAnswer> {
-        let filter = self.topology.queue_filter(line.partition, &line.repo);
+    pub async fn ask(&self, filter: &str, own: u64, floor: &mut u64) -> Result<Turn, NoAnswer> {
         while *floor <= own {
-            let next = self.stream.next(&filter, *floor).await?;
+            let next = self.stream.next(filter, *floor).await?;
             let seen = match self.look_at(next, own).await? {
                 Seen::NotBefore => {
-                    let next = self.stream.next_from_leader(&filter, *floor).await?;
+                    let next = self.stream.next_from_leader(filter, *floor).await?;
                     self.look_at(next, own).await?
                 }
                 seen => seen,
