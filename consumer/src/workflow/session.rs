@@ -238,30 +238,41 @@ pub fn stop_tracking(row: &mut Branch) {
 /// The repository's row.
 ///
 /// # Errors
-/// `unknown_repo`; `remote_not_allowed` where the row's URL is none that git may be given.
+/// `unknown_repo`; `remote_not_allowed` where the row's URL is none that git may be given; `internal`
+/// where the row cannot be used for another reason.
 pub async fn repository(workflow: &Workflow, repo: &RepoId) -> Result<Row<Repository>, Halt> {
     let row = workflow
         .rows
         .get_leader::<Value>(Bucket::Repos, repo.as_str())
         .await;
     let row = row.map_err(unreadable)?.ok_or_else(|| unknown_repo(repo))?;
-    let value = serde_json::from_value(row.value.clone()).map_err(|error| {
-        let url = row.value["remote_url"].as_str().unwrap_or_default();
-        match url.parse::<backstack_schemas::RemoteUrl>() {
-            Err(problem) => JobError::new(
-                ErrorCode::RemoteNotAllowed,
-                format!("{problem}; remove the repository and add it again with another URL"),
-            ),
-            Ok(_) => internal(format!(
-                "the row of the repository {repo} cannot be read: {error}"
-            )),
-        }
-    })?;
     Ok(Row {
-        value,
+        value: read_repository(repo, row.value)?,
         revision: row.revision,
         at: row.at,
     })
+}
+
+/// Reads a row that anybody who may write the bucket can have made.
+fn read_repository(repo: &RepoId, row: Value) -> Result<Repository, JobError> {
+    let url = row["remote_url"].as_str().unwrap_or_default();
+    if let Err(problem) = url.parse::<backstack_schemas::RemoteUrl>() {
+        let detail = format!("{problem}; remove the repository and add it again with another URL");
+        return Err(JobError::new(ErrorCode::RemoteNotAllowed, detail));
+    }
+    let unusable = |problem: String| {
+        internal(format!(
+            "the row of the repository {repo} cannot be used: {problem}; remove the repository and \
+             add it again"
+        ))
+    };
+    let value: Repository =
+        serde_json::from_value(row).map_err(|error| unusable(error.to_string()))?;
+    // Mirror, branch rows and order go by the name, so it must be the one the job was queued under.
+    if value.repo != *repo {
+        return Err(unusable(format!("it is that of {}", value.repo)));
+    }
+    Ok(value)
 }
 
 fn unknown_repo(repo: &RepoId) -> JobError {
