@@ -334,14 +334,7 @@ struct Fields(Map<String, Value>);
 impl Fields {
     /// Parses the object and refuses fields that `kind` does not use.
     fn parse(kind: ActionKind, payload: &[u8]) -> Result<Self, InvalidAction> {
-        if payload.is_empty() {
-            return Ok(Self(Map::new()));
-        }
-        let value: Value = serde_json::from_slice(payload)
-            .map_err(|error| InvalidAction::NotJson(error.to_string()))?;
-        let Value::Object(mut fields) = value else {
-            return Err(InvalidAction::NotAnObject);
-        };
+        let mut fields = object(payload)?;
         fields.retain(|_, value| !value.is_null());
         for name in fields.keys() {
             let known = kind.fields().iter().map(|f| f.name).chain(COMMON_FIELDS);
@@ -386,6 +379,18 @@ impl Fields {
             field,
             problem: "is missing".to_owned(),
         })
+    }
+}
+
+/// The payload's object; empty where the payload is.
+fn object(payload: &[u8]) -> Result<Map<String, Value>, InvalidAction> {
+    if payload.is_empty() {
+        return Ok(Map::new());
+    }
+    match serde_json::from_slice(payload) {
+        Ok(Value::Object(fields)) => Ok(fields),
+        Ok(_) => Err(InvalidAction::NotAnObject),
+        Err(error) => Err(InvalidAction::NotJson(error.to_string())),
     }
 }
 
@@ -554,6 +559,7 @@ mod tests {
             (RestackSubtree, "{", "not JSON"),
             (RestackSubtree, "[]", "must be a JSON object"),
             (RestackSubtree, "{}", "needs the field \"branch\""),
+            (RestackSubtree, "", "needs the field \"branch\""),
             (
                 RestackSubtree,
                 r#"{"branch": null}"#,
