@@ -20,6 +20,7 @@
 //! | what becomes of an attempt? | [`decide`] |
 //! | what do the actions do? | [`workflow`], [`projection`] |
 //! | where does a message go that is no action? | [`dead_letter`] |
+//! | what of jobs whose message is gone, or tasks that wait for one? | [`lost`], [`tasks`] |
 //! | how is it all run on one machine? | [`dev`] |
 
 pub mod boot_time;
@@ -30,6 +31,7 @@ pub mod delivery;
 pub mod dev;
 pub mod keeper;
 pub mod line;
+pub mod lost;
 pub mod message;
 pub mod permits;
 pub mod projection;
@@ -40,6 +42,7 @@ pub mod runner;
 pub mod service;
 pub mod status;
 pub mod stream;
+pub mod tasks;
 pub mod ticket;
 pub mod workflow;
 

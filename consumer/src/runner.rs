@@ -14,7 +14,8 @@ use async_nats::Client;
 use backstack_producer::rows::{RowError, Rows};
 use backstack_schemas::topology::DeadReason;
 use backstack_schemas::{
-    Action, ActionMessage, ErrorCode, InvalidAction, JobError, JobSpec, RepoId, Topology, WorkerId,
+    Action, ActionMessage, ErrorCode, InvalidAction, Job, JobError, JobSpec, RepoId, Topology,
+    WorkerId,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -28,6 +29,8 @@ use crate::permits::Permits;
 use crate::row_hints::RowHints;
 use crate::run::Run;
 use crate::status::{Begin, Claim, JobRow, Overtaken};
+use crate::stream::ActionsStream;
+use crate::tasks;
 use crate::ticket::Tickets;
 use crate::workflow::Workflow;
 use backstack_producer::clock::Clock;
@@ -64,6 +67,8 @@ pub struct Runner {
     pub rows: Rows,
     /// The names.
     pub topology: Topology,
+    /// The work queue.
+    pub stream: ActionsStream,
     /// Whose turn it is.
     pub tickets: Tickets,
     /// Server time.
@@ -167,10 +172,7 @@ impl Runner {
                 tracing::info!(attempt = row.job().attempt, run = row.job().run, "runs");
                 self.attempt(delivery, &message, *row, action.action).await
             }
-            Ok(Begin::Ended) => {
-                delivery.settle(Verdict::Ack).await;
-                Ended::Finished
-            }
+            Ok(Begin::Ended(job)) => self.finish(delivery, &job, Verdict::Ack).await,
             Ok(Begin::NotYet(due_in)) => {
                 delivery.settle(Verdict::Nak(due_in)).await;
                 Ended::Unfinished
@@ -250,9 +252,18 @@ impl Runner {
         }
         let job = row.job();
         tracing::info!(status = %job.status, message = job.message, "ended");
-        let finished = job.status.is_terminal();
-        delivery.settle(settlement.verdict).await;
-        if finished {
+        self.finish(delivery, job, settlement.verdict).await
+    }
+
+    /// Settles a message whose job's row says what became of it.
+    async fn finish(&self, delivery: Delivery, job: &Job, verdict: Verdict) -> Ended {
+        if let Err(error) = tasks::settle(&self.rows, job).await {
+            tracing::warn!(%error, "the job's task could not be told; the message comes back");
+            delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
+            return Ended::Unfinished;
+        }
+        delivery.settle(verdict).await;
+        if job.status.is_terminal() {
             Ended::Finished
         } else {
             Ended::Unfinished

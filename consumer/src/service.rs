@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::dead_letter::DeadLetters;
 use crate::keeper::Keeper;
 use crate::line::Lines;
+use crate::lost::watch_for_lost_jobs;
 use crate::permits::Permits;
 use crate::pull::Pulls;
 use crate::row_hints::RowHints;
@@ -64,6 +65,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let lines = Lines::new(Arc::clone(&runner));
     let (connections, seen) = watch::channel(0);
     let counting = tokio::spawn(count_connections(client.clone(), connections));
+    let sweeping = tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
     let pulls = Pulls::new(Arc::clone(&runner), Arc::clone(&lines), seen);
     tracing::info!(
         worker = %runner.worker,
@@ -75,6 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     pulls.run().await;
     drain(&config, &runner, &lines).await;
     counting.abort();
+    sweeping.abort();
     // What was settled last must be on the wire before the connection goes.
     if let Err(error) = client.flush().await {
         tracing::warn!(%error, "the connection was gone before the last words were sent");
@@ -100,7 +103,8 @@ async fn runner(
         permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),
-        workflow: Workflow::open(config, rows.clone(), stream).await?,
+        workflow: Workflow::open(config, rows.clone(), stream.clone()).await?,
+        stream,
         worker: WorkerId::generate(&host_name(), std::process::id()),
         limits: Limits {
             max_attempts: config.max_attempts,

@@ -42,7 +42,7 @@ pub enum Begin {
     /// The row is ours: run.
     Run(Box<JobRow>),
     /// The job has ended already; its message only needs an acknowledgement.
-    Ended,
+    Ended(Box<Job>),
     /// It waits for its next attempt, which is due after this long.
     NotYet(Duration),
     /// A live worker has it; if that one dies the server delivers the message again.
@@ -94,7 +94,7 @@ impl JobRow {
                         })
                         .await?
                     {
-                        return Ok(Begin::Ended);
+                        return Ok(Begin::Ended(Box::new(row.job)));
                     }
                 }
                 Judgement::Start => {
@@ -264,7 +264,7 @@ impl Claim {
             return Judgement::Not(Begin::Duplicate);
         }
         if job.status.is_terminal() {
-            return Judgement::Not(Begin::Ended);
+            return Judgement::Not(Begin::Ended(Box::new(job.clone())));
         }
         if job.status == JobStatus::Running && !self.may_take_over(job) {
             return Judgement::Not(Begin::NotOurs);

@@ -113,7 +113,10 @@ fn candidate(session: &Session, row: &Branch) -> Option<Candidate> {
         branch: row.branch.clone(),
         base: row.base,
         head: row.head.or_else(|| row.former_heads.first().copied())?,
-        recorded_head: session.before.get(&row.branch).and_then(|known| known.value.head),
+        recorded_head: session
+            .before
+            .get(&row.branch)
+            .and_then(|known| known.value.head),
         parent_head: session.rows.get(&parent).and_then(|parent| parent.head),
         parent,
     })
