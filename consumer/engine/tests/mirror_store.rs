@@ -444,6 +444,25 @@ fn a_damaged_mirror_is_made_afresh_and_what_was_pinned_is_saved() {
 }
 
 #[test]
+fn saving_what_was_pinned_is_taken_up_again() {
+    let remote = Remote::with_branches(&["a"]);
+    let store = remote.store();
+    let mut mirror = remote.mirror(&store);
+    fetch(&mut mirror);
+    let only_here = remote::commit_in(mirror.path(), &[], "the remote never had this");
+    mirror.set_pins(&BTreeSet::from([only_here])).unwrap();
+    let path = mirror.path().to_owned();
+    drop(mirror);
+    // As a kill leaves it that comes after the damaged mirror was set aside.
+    let aside = path.with_extension("git-damaged");
+    fs::rename(&path, &aside).unwrap();
+    let mirror = remote.mirror(&store);
+    assert!(mirror.has(only_here));
+    assert!(!aside.exists());
+    assert_eq!(mirror.set_pins(&BTreeSet::from([only_here])).unwrap(), []);
+}
+
+#[test]
 fn damage_that_a_fetch_meets_is_put_right_at_once() {
     let remote = Remote::with_branches(&["a"]);
     let mut mirror = remote.fetched();

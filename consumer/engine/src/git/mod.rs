@@ -6,8 +6,9 @@
 //!   system or user configuration, no system attributes, no replacement refs, no hooks, no prompts.
 //! - **It talks to nobody who is not allowed.** [`Git::command`] may use no transport at all;
 //!   [`Git::wire_command`] may use those of its [`RemotePolicy`], never `ext`.
-//! - **It ends.** It leads a session of its own, without a terminal; the [`Control`]'s deadline or
-//!   stop kills it and what it started, and on Linux it dies with this process.
+//! - **It ends.** It leads a process group of its own and cannot ask on a terminal; the
+//!   [`Control`]'s deadline or stop kills it and what it started, and on Linux it dies with this
+//!   process.
 //! - **It tells no secrets.** What it prints is scrubbed before anyone sees it.
 //!
 //! | question | module |

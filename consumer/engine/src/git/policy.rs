@@ -53,7 +53,8 @@ pub struct RemotePolicy {
     pub allow_hosts: Option<Vec<String>>,
     /// A git configuration file of the operator's, read in place of the user's by commands that
     /// talk to remotes: `credential.helper`, `http.*`, `core.sshCommand`, `safe.directory`. The
-    /// engine's own settings stand above it.
+    /// engine's own settings stand above it. A credential helper there should only answer `get`:
+    /// git tells one that stores to forget what a remote refused, if only for a moment.
     pub git_config: Option<PathBuf>,
     /// Variables for commands that talk to remotes; see [`INHERITED`].
     pub environment: Vec<(OsString, OsString)>,

@@ -4,9 +4,9 @@
 //! [`finish`](GitProcess::finish) moves bytes in all directions meanwhile, so that neither side
 //! ever waits on a full pipe, and looks at the [`Control`] at least every 50 ms.
 //!
-//! - The process leads a session (so it has no terminal to prompt on) and with it a process group.
-//! - When the control says so, the group gets `SIGTERM`, upon which git removes its lock and
-//!   temporary files, and `SIGKILL` as soon as git is gone or [`GRACE`] is over.
+//! - The process leads a process group. When the control says so, that gets `SIGTERM`, upon which
+//!   git removes its lock and temporary files, and `SIGKILL` as soon as git is gone or [`GRACE`] is
+//!   over.
 //! - Dropped unfinished, the group is killed at once.
 //! - On Linux the process gets `SIGTERM` when this process dies, however that happens: an orphaned
 //!   push must not go on. It is not `SIGKILL`, since git then could not end its own helpers, and
@@ -73,7 +73,7 @@ impl GitProcess {
         })
     }
 
-    /// Its process id, which is also that of its group and session.
+    /// Its process id, which is also that of its group.
     pub fn id(&self) -> u32 {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }

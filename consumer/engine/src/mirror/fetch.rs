@@ -203,7 +203,8 @@ impl Mirror {
         let store = self.in_use.store().clone();
         heal::tidy(&self.path);
         if !heal::is_whole(&store, &self.path, control)? {
-            heal::make_afresh(&store, &self.path, &self.url, control)?;
+            heal::set_aside(&store, &self.path)?;
+            heal::save_pins(&store, &self.path, &self.url, control)?;
         }
         self.repository = heal::enter(&self.path, &self.url)?;
         self.suspicion.set(heal::Suspicion::None);

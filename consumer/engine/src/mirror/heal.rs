@@ -77,10 +77,11 @@ pub(super) fn open(
         Suspicion::Damaged => {
             tidy(path);
             if !is_whole(store, path, control)? {
-                make_afresh(store, path, url, control)?;
+                set_aside(store, path)?;
             }
         }
     }
+    save_pins(store, path, url, control)?;
     enter(path, url)
 }
 
@@ -266,27 +267,38 @@ pub(super) fn is_whole(
     Ok(output.success())
 }
 
-/// Replaces the mirror by an empty one that has what was pinned in the old, as far as it is whole.
-pub(super) fn make_afresh(
+/// Where a damaged mirror waits until what was pinned in it is saved.
+fn aside(path: &Path) -> PathBuf {
+    path.with_extension("git-damaged")
+}
+
+/// Moves a damaged mirror out of the way.
+pub(super) fn set_aside(store: &MirrorStore, path: &Path) -> Result<(), EngineError> {
+    tracing::warn!(mirror = %path.display(), "making the damaged mirror afresh");
+    let old = aside(path);
+    if old.exists() {
+        store.trash(&old)?;
+    }
+    fs::rename(path, &old).map_err(|error| io_error("moving", path, &error))
+}
+
+/// Copies what was pinned in the mirror that was set aside, as far as it is whole, and deletes
+/// that; does nothing where there is none. Cut short, it is done again the next time.
+pub(super) fn save_pins(
     store: &MirrorStore,
     path: &Path,
     url: &RemoteUrl,
     control: &Control,
 ) -> Result<(), EngineError> {
-    tracing::warn!(%url, mirror = %path.display(), "making the damaged mirror afresh");
-    let old = path.with_extension("git-damaged");
-    if old.exists() {
-        store.trash(&old)?;
+    let old = aside(path);
+    if !old.exists() {
+        return Ok(());
     }
-    fs::rename(path, &old).map_err(|error| io_error("moving", path, &error))?;
     lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
     let pinned = pins_of(&old);
     let saved = save(store, &old, path, &pinned, control)?;
-    tracing::warn!(
-        pinned = pinned.len(),
-        saved,
-        "pinned commits saved from the damaged mirror"
-    );
+    let pinned = pinned.len();
+    tracing::warn!(%url, pinned, saved, "pinned commits saved from the damaged mirror");
     store.trash(&old)?;
     store.empty_trash();
     Ok(())

@@ -205,7 +205,8 @@ impl MirrorStore {
     fn discard(&self, dir: &Path) -> Result<bool, EngineError> {
         {
             let in_use = self.in_use();
-            if in_use.values().any(|path| path == dir) {
+            let is_dir = |path: &PathBuf| path.with_extension("") == dir.with_extension("");
+            if in_use.values().any(is_dir) {
                 return Ok(false);
             }
             self.trash(dir)?;
@@ -241,16 +242,13 @@ impl MirrorStore {
         }
     }
 
-    /// Every mirror's directory.
+    /// Every mirror's directory, those included that were set aside as damaged.
     fn list(&self) -> Result<Vec<PathBuf>, EngineError> {
         let dir = &self.0.mirrors;
         let read = || -> io::Result<Vec<PathBuf>> {
             fs::read_dir(dir)?
                 .map(|entry| Ok(entry?.path()))
-                .filter(|path| {
-                    path.as_ref()
-                        .map_or(true, |path| path.extension().is_some_and(|e| e == "git"))
-                })
+                .filter(|path| path.as_ref().map_or(true, |path| is_mirror(path)))
                 .collect()
         };
         read().map_err(|error| io_error("reading", dir, &error))
@@ -350,6 +348,12 @@ fn make_private(dir: &Path) -> Result<(), EngineError> {
         .mode(0o700)
         .create(dir)
         .map_err(|error| io_error("making", dir, &error))
+}
+
+/// Whether a directory in the store is a mirror, or one set aside; the trash is neither.
+fn is_mirror(path: &Path) -> bool {
+    path.extension()
+        .is_some_and(|extension| extension == "git" || extension == "git-damaged")
 }
 
 /// The lengths of all files below; what vanishes meanwhile counts nothing.

@@ -107,7 +107,7 @@ fn become_git(shared: &Shared) -> c_int {
     // handlers are shared.
     unsafe {
         reset_signal_handlers();
-        if libc::setsid() < 0 {
+        if libc::setpgid(0, 0) < 0 {
             return failed();
         }
         if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM as libc::c_ulong) != 0 {
@@ -126,9 +126,13 @@ fn become_git(shared: &Shared) -> c_int {
         // 5.11 refuse; nothing is lost there but this.
         let to_close = (3u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
         libc::syscall(libc::SYS_close_range, to_close.0, to_close.1, to_close.2);
-        let mut none = MaybeUninit::uninit();
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), ptr::null_mut());
+        let mut blocked = MaybeUninit::uninit();
+        libc::sigemptyset(blocked.as_mut_ptr());
+        // Who blocks these and reads from a terminal in the background gets an error for it; else
+        // an ssh that wants to ask something would be stopped until the deadline.
+        libc::sigaddset(blocked.as_mut_ptr(), libc::SIGTTIN);
+        libc::sigaddset(blocked.as_mut_ptr(), libc::SIGTTOU);
+        libc::sigprocmask(libc::SIG_SETMASK, blocked.as_ptr(), ptr::null_mut());
         libc::execve(shared.program, shared.arguments, shared.environment);
     }
     failed()

@@ -26,6 +26,7 @@ pub(super) fn start(prepared: &Prepared) -> io::Result<Pid> {
                 .map(|a| OsStr::from_bytes(a.as_bytes())),
         )
         .env_clear()
+        .process_group(0)
         .stdin(Stdio::from(stdin.try_clone()?))
         .stdout(Stdio::from(stdout.try_clone()?))
         .stderr(Stdio::from(stderr.try_clone()?));
@@ -35,13 +36,6 @@ pub(super) fn start(prepared: &Prepared) -> io::Result<Pid> {
         let (name, value) = entry.split_at(equals);
         let value = value.strip_prefix(b"=").unwrap_or_default();
         command.env(OsStr::from_bytes(name), OsStr::from_bytes(value));
-    }
-    // SAFETY: a single system call that allocates nothing and takes no lock.
-    unsafe {
-        command.pre_exec(|| {
-            rustix::process::setsid()?;
-            Ok(())
-        });
     }
     // Waiting for it is the caller's, by its id.
     Ok(Pid::from_child(&command.spawn()?))
