@@ -113,7 +113,7 @@ fn bench(criterion: &mut Criterion) {
         criterion.bench_function(what, |bencher| {
             bencher.iter(|| {
                 let repository = Repository::open_bare(dir.path()).unwrap();
-                let history = GitHistory::new(&repository, &control, &|_, _| Ok(None));
+                let history = GitHistory::new(&repository, &control, &|_, _| Ok(None)).unwrap();
                 let plan = plan(stack, &Goal::All, &history).unwrap();
                 assert_eq!(plan.replays.len(), replays);
             });

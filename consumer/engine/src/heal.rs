@@ -83,19 +83,21 @@ fn base_above(
     ) else {
         return Ok(recorded);
     };
-    let mut heads = below
-        .head
-        .into_iter()
-        .chain(below.former_heads.iter().copied());
-    let Some(newest) = heads.next() else {
+    let mut there = Vec::new();
+    for id in below.head.iter().chain(&below.former_heads).copied() {
+        if history.commit(id)?.is_some() {
+            there.push(id);
+        }
+    }
+    let Some((newest, former)) = there.split_first() else {
         return Ok(recorded);
     };
-    let former: Vec<_> = heads.collect();
+    let newest = *newest;
     let standing = Standing {
         head,
         base: recorded,
         parent: Some(newest),
-        former: &former,
+        former,
         trunk,
     };
     let mut bounds = standing.boundaries(history)?;

@@ -141,10 +141,8 @@ impl World {
             Ok(out.status.success().then_some(tree))
         };
         let control = Control::unbounded();
-        ask(
-            &GitHistory::new(&self.repository, &control, &merge),
-            &self.rows,
-        )
+        let history = GitHistory::new(&self.repository, &control, &merge).unwrap();
+        ask(&history, &self.rows)
     }
 
     pub fn plan(&mut self, goal: &Goal) -> String {
@@ -545,4 +543,10 @@ fn heads_of_another_mirror_are_in_nobodys_history() {
     world.track("b", "a", elsewhere);
     world.commit("a", &["a3"]);
     world.assert_all(&["b: b1 onto a3", "a stays, base T1"]);
+    let row = world.rows.branches.get_mut(&name("a")).unwrap();
+    row.head = Some(elsewhere);
+    let mut rows = world.rows.clone();
+    let healed = world.asking(|history, _| heal::untrack(&mut rows, &name("a"), history).unwrap());
+    let base = world.id("b~1");
+    assert_eq!(healed[0].base, Some(base), "the newest head that is there");
 }
