@@ -284,3 +284,58 @@ fn missing(id: ObjectId) -> EngineError {
         "commit {id} is not in the mirror, though a branch stands on it; fetch again"
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIGNED: &str = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904
+parent 1111111111111111111111111111111111111111
+parent 2222222222222222222222222222222222222222
+author A <B> C <a@example.com> 1700000000 +0100
+committer D <d@example.com> 1700000009 +0000
+gpgsig -----BEGIN PGP SIGNATURE-----
+ 
+ author in disguise
+ -----END PGP SIGNATURE-----
+encoding latin-1
+
+
+Subject
+body
+";
+
+    #[test]
+    fn a_commit_is_read_past_its_signature_and_leading_blank_lines() {
+        let facts = CommitFacts::parse(SIGNED.as_bytes()).unwrap();
+        assert_eq!(facts.parents.len(), 2);
+        assert_eq!(facts.tree.short(), "4b825dc6");
+        assert_eq!(facts.author, b"A <B> C <a@example.com> 1700000000 +0100");
+        assert_eq!(facts.author_name(), b"A <B> C <a@example.com>");
+        assert_eq!(facts.subject, b"Subject");
+    }
+
+    #[test]
+    fn a_commit_without_a_message_or_an_author_date_is_read_all_the_same() {
+        let bare = SIGNED
+            .split("\ngpgsig")
+            .next()
+            .unwrap()
+            .replace(" 1700000000 +0100", "");
+        let facts = CommitFacts::parse(bare.as_bytes()).unwrap();
+        assert_eq!(facts.author, facts.author_name());
+        assert!(facts.subject.is_empty());
+    }
+
+    #[test]
+    fn what_is_not_a_sound_commit_is_not_guessed_at() {
+        for damaged in [
+            "",
+            "tree 4b82\n",
+            &SIGNED[..60],
+            &SIGNED.replace("author A", "writer A"),
+        ] {
+            assert_eq!(CommitFacts::parse(damaged.as_bytes()), None, "{damaged}");
+        }
+    }
+}

@@ -2,8 +2,8 @@
 //!
 //! The rules are those of the contract, section 4, "Own commits". What stands in a branch below its
 //! own commits was its parent's at some time, so every head that the parent is known to have had
-//! bounds them from below, but for commits that the parent has given up ([`given_up`]): nobody but
-//! the child has those now, and they stay in it.
+//! bounds them from below, but for commits that the parent has given up: nobody but the child has
+//! those now, and they stay in it. How that is told is the question of `own/given_up.rs`.
 
 mod given_up;
 
