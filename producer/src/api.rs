@@ -25,12 +25,14 @@ pub enum ApiError {
     },
     /// No answer came. A server that forbids the subject does not answer either.
     #[error(
-        "no answer on {subject} within {DEADLINE:?}; the server is not reachable, is electing a \
+        "no answer on {subject} within {within:?}; the server is not reachable, is electing a \
          leader, or does not permit this user to publish there"
     )]
     TimedOut {
         /// The subject asked.
         subject: String,
+        /// How long an answer was waited for.
+        within: Duration,
     },
     /// The server answered that it will not.
     #[error("{description} (JetStream error {err_code})")]
@@ -105,12 +107,14 @@ impl ApiError {
     pub fn is_transient(&self) -> bool {
         match self {
             Self::NoResponders { .. } | Self::TimedOut { .. } => true,
-            // 503 is the server's word for "not now".
+            // 503 is the server's word for "not now", but for what only a person can change.
             Self::Refused { code, err_code, .. } => {
                 *code == 503
                     && !matches!(
                         *err_code,
-                        codes::NOT_ENABLED | codes::NOT_ENABLED_FOR_ACCOUNT
+                        codes::NOT_ENABLED
+                            | codes::NOT_ENABLED_FOR_ACCOUNT
+                            | codes::INSUFFICIENT_RESOURCES
                     )
             }
             Self::Unsendable { .. } | Self::Garbled { .. } => false,
@@ -123,13 +127,26 @@ impl ApiError {
 /// # Errors
 /// [`ApiError`]; after [`DEADLINE`] at the latest.
 pub async fn ask(client: &Client, subject: &str, body: &Value) -> Result<Value, ApiError> {
+    ask_within(client, subject, body, DEADLINE).await
+}
+
+/// The same with a deadline of one's own, for what takes a cluster longer.
+///
+/// # Errors
+/// [`ApiError`]; after `deadline` at the latest.
+pub async fn ask_within(
+    client: &Client,
+    subject: &str,
+    body: &Value,
+    deadline: Duration,
+) -> Result<Value, ApiError> {
     let subject = format!("$JS.API.{subject}");
     let payload = if body.is_null() {
         Bytes::new()
     } else {
         Bytes::from(body.to_string())
     };
-    let answer = request(client, &subject, None, payload, DEADLINE).await?;
+    let answer = request(client, &subject, None, payload, deadline).await?;
     read_answer(&subject, &answer.payload)
 }
 
@@ -230,6 +247,7 @@ pub async fn request(
         }),
         Err(_) => Err(ApiError::TimedOut {
             subject: subject.to_owned(),
+            within: deadline,
         }),
     }
 }

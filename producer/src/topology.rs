@@ -12,8 +12,9 @@ use backstack_schemas::Topology;
 use backstack_schemas::topology::{Choices, ConsumerSpec, Mismatch, StreamSpec};
 use futures_util::future::{join, try_join_all};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
-use crate::api::{ApiError, ask, codes};
+use crate::api::{ApiError, DEADLINE, ask, ask_within, codes};
 
 /// Why the topology is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -265,10 +266,27 @@ fn refused(what: &'static str, name: &str, problem: Problem) -> TopologyError {
     }
 }
 
+/// How long making one thing may take: a cluster has to elect a leader for each.
+const MAKING: Duration = Duration::from_secs(30);
+
+/// Asks for something to be made, again where the cluster is not ready for it yet.
+async fn make(client: &Client, subject: &str, body: &Value) -> Result<Value, ApiError> {
+    let until = Instant::now() + MAKING;
+    loop {
+        match ask_within(client, subject, body, DEADLINE * 2).await {
+            Err(error) if error.is_transient() && Instant::now() < until => {
+                tracing::debug!(%subject, %error, "not made yet; asking again");
+                sleep(Duration::from_millis(250)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
 /// Makes the stream; where somebody else was faster, returns theirs.
 async fn create_stream(client: &Client, spec: &StreamSpec) -> Result<Value, TopologyError> {
     let subject = format!("STREAM.CREATE.{}", spec.name);
-    match ask(client, &subject, &spec.config).await {
+    match make(client, &subject, &spec.config).await {
         Ok(info) => Ok(info),
         Err(error) if error.err_code() == Some(codes::STREAM_NAME_EXISTS) => {
             let theirs = stream_info(client, &spec.name).await?;
@@ -289,8 +307,7 @@ async fn create_consumer(client: &Client, spec: &ConsumerSpec) -> Result<Value, 
         "action": "create",
     });
     let taken = [codes::CONSUMER_EXISTS, codes::CONSUMER_NAME_EXISTS];
-    let asked = async || ask(client, &subject, &body).await;
-    match asked().await {
+    match make(client, &subject, &body).await {
         Ok(info) => Ok(info),
         Err(error) if error.err_code().is_some_and(|code| taken.contains(&code)) => {
             let subject = format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name);

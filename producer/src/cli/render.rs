@@ -7,6 +7,7 @@
 mod hint;
 mod job;
 mod repo;
+mod result;
 mod stack;
 mod table;
 

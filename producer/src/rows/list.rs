@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 
 use super::feed::{Entry, Feed, From, Heard};
 use super::{Keys, Row, RowError, Rows};
-use crate::api::ApiError;
+use crate::api;
 
 /// Rows by their keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ enum Until {
     Sequence(u64),
 }
 
-/// Lists that were broken off are begun again this often.
+/// How often a list that is broken off is begun again.
 const ATTEMPTS: usize = 4;
 
 impl Rows {
@@ -56,7 +56,12 @@ impl Rows {
         bucket: Bucket,
         keys: &Keys,
     ) -> Result<Listed<T>, RowError> {
-        self.collect(bucket, keys, Until::Drained).await
+        for _ in 0..ATTEMPTS {
+            if let Some(listed) = self.collect(bucket, keys, Until::Drained).await? {
+                return Ok(listed);
+            }
+        }
+        Err(self.broken_off(bucket, keys))
     }
 
     /// The rows with every write in it that was acknowledged before this was called.
@@ -68,32 +73,26 @@ impl Rows {
         bucket: Bucket,
         keys: &Keys,
     ) -> Result<Listed<T>, RowError> {
-        match self.last_stored(bucket, &keys.filter()).await? {
-            Some(last) => {
-                let until = Until::Sequence(last.sequence);
-                self.collect(bucket, keys, until).await
-            }
-            None => Ok(Listed::default()),
-        }
-    }
-
-    async fn collect<T: DeserializeOwned>(
-        &self,
-        bucket: Bucket,
-        keys: &Keys,
-        until: Until,
-    ) -> Result<Listed<T>, RowError> {
         for _ in 0..ATTEMPTS {
-            if let Some(listed) = self.collect_once(bucket, keys, until).await? {
+            let Some(last) = self.last_stored(bucket, &keys.filter()).await? else {
+                return Ok(Listed::default());
+            };
+            let until = Until::Sequence(last.sequence);
+            if let Some(listed) = self.collect(bucket, keys, until).await? {
                 return Ok(listed);
             }
         }
+        Err(self.broken_off(bucket, keys))
+    }
+
+    fn broken_off(&self, bucket: Bucket, keys: &Keys) -> RowError {
         let subject = format!("{}{}", self.names(bucket).prefix, keys.filter());
-        Err(self.failed(bucket, ApiError::TimedOut { subject }))
+        let problem = "the list was broken off again and again";
+        self.failed(bucket, api::garbled(&subject, problem))
     }
 
     /// One attempt; `None` where it was broken off.
-    async fn collect_once<T: DeserializeOwned>(
+    async fn collect<T: DeserializeOwned>(
         &self,
         bucket: Bucket,
         keys: &Keys,
@@ -102,20 +101,20 @@ impl Rows {
         let mut feed = self.feed(bucket, keys, From::Current).await?;
         let mut listed = Listed::default();
         let mut count = 0;
-        let wanted = feed.pending;
-        if matches!(until, Until::Drained) && wanted == 0 {
+        if matches!(until, Until::Drained) && feed.pending == 0 {
             return Ok(Some(listed));
         }
         loop {
-            let entry = match feed.next().await {
-                Heard::Entry(entry) => entry,
+            let entry = match (feed.next().await, until) {
+                (Heard::Entry(entry), _) => entry,
                 // What was to come is gone from the stream: all there is has come.
-                Heard::Idle => return Ok(Some(listed)),
-                Heard::Over => return Ok(None),
+                (Heard::Idle, Until::Drained) => return Ok(Some(listed)),
+                // It is gone, or this replica has not got it yet: the leader knows.
+                (Heard::Idle, Until::Sequence(_)) | (Heard::Over, _) => return Ok(None),
             };
             count += 1;
             let complete = match until {
-                Until::Drained => entry.pending == 0 || count >= wanted,
+                Until::Drained => entry.pending == 0 || count >= feed.pending,
                 Until::Sequence(last) => entry.revision >= last,
             };
             self.take(bucket, &mut listed, &entry);

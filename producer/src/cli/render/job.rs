@@ -1,9 +1,9 @@
 //! Jobs: one in a line, many in a table, one in full.
 
-use backstack_schemas::outcome::{Conflict, JobResult};
 use backstack_schemas::{Job, JobStatus, Timestamp};
 
-use super::{Screen, Table, after_error, ago, clean, count, hint, span};
+use super::result::result_lines;
+use super::{Screen, Table, after_error, ago, clean, span};
 
 /// What a job is about: `restack_subtree feature-a`, `reparent_branch a onto b`.
 fn subject(job: &Job) -> String {
@@ -182,117 +182,13 @@ fn circumstances(job: &Job, now: Timestamp) -> String {
     parts.join(", ")
 }
 
-fn result_lines(result: &JobResult, dry_run: bool, screen: Screen) -> Vec<String> {
-    let mut lines = Vec::new();
-    let arrow = screen.arrow();
-    if let Some(trunk) = &result.trunk {
-        let from = trunk.from.map_or_else(|| "new".to_owned(), |id| id.short());
-        let moved = format!(
-            "{} {from} {arrow} {}",
-            clean(trunk.branch.as_str()),
-            trunk.to.short()
-        );
-        section(&mut lines, screen.bold("trunk moved"), [moved]);
-    }
-    let moved = result.moved.iter().map(|m| {
-        let name = clean(m.branch.as_str());
-        format!("{name} {} {arrow} {}", m.from.short(), m.to.short())
-    });
-    let title = if dry_run { "would move" } else { "moved" };
-    section(&mut lines, screen.good(title), moved);
-    let up_to_date = result
-        .up_to_date
-        .iter()
-        .map(|b| clean(b.as_str()).into_owned());
-    section(&mut lines, screen.good("up to date"), up_to_date);
-    if let Some(registered) = &result.registered {
-        let (branch, parent) = (registered.branch.as_str(), registered.parent.as_str());
-        let text = format!(
-            "{} on {}, own commits {}..{}",
-            clean(branch),
-            clean(parent),
-            registered.base.short(),
-            registered.head.short()
-        );
-        section(&mut lines, screen.good("registered"), [text]);
-    }
-    let merged = result.merged.iter().map(|m| {
-        let (branch, into) = (clean(m.branch.as_str()), clean(m.into.as_str()));
-        format!(
-            "{branch} into {into}: {}; no longer tracked",
-            hint::merged(m.how)
-        )
-    });
-    section(&mut lines, screen.good("merged"), merged);
-    let reparented = result.reparented.iter().map(|r| {
-        let (from, to) = (clean(r.from.as_str()), clean(r.to.as_str()));
-        format!("{} {from} {arrow} {to}", clean(r.branch.as_str()))
-    });
-    section(&mut lines, screen.good("new parents"), reparented);
-    let conflicts = result
-        .conflicts
-        .iter()
-        .flat_map(|c| conflict_lines(c, screen));
-    section(&mut lines, screen.bad("conflicts"), conflicts);
-    let skipped = result.skipped.iter().map(|s| {
-        let (why, what_to_do) = hint::skipped(s.reason);
-        format!("{}: {why} {arrow} {what_to_do}", clean(s.branch.as_str()))
-    });
-    section(&mut lines, screen.warn("skipped"), skipped);
-    let dropped = result.dropped_commits.iter().map(|d| {
-        let branch = clean(d.branch.as_str());
-        format!(
-            "{} of {branch}: {}",
-            d.commit.short(),
-            hint::dropped(d.reason)
-        )
-    });
-    section(&mut lines, screen.dim("commits left out"), dropped);
-    if result.truncated {
-        lines.push(String::new());
-        lines.push(screen.warn("  the lists were too long for the row and are cut"));
-    }
-    lines
-}
-
-/// A heading and what stands under it; nothing where nothing does.
-fn section(lines: &mut Vec<String>, title: String, items: impl IntoIterator<Item = String>) {
-    let mut items = items.into_iter().peekable();
-    if items.peek().is_some() {
-        lines.push(String::new());
-        lines.push(format!("  {title}"));
-        lines.extend(items.map(|item| format!("    {item}")));
-    }
-}
-
-fn conflict_lines(conflict: &Conflict, screen: Screen) -> Vec<String> {
-    let branch = clean(conflict.branch.as_str());
-    let mut lines = vec![format!(
-        "{}: commit {} does not go onto {}",
-        screen.bold(&branch),
-        conflict.commit.short(),
-        conflict.onto.short()
-    )];
-    lines.extend(conflict.paths.iter().map(|path| {
-        let how = format!("{:20}", hint::clash(path.kind));
-        format!("  {} {}", screen.dim(&how), clean(&path.path))
-    }));
-    let paths = conflict.paths.len();
-    if paths > 20 {
-        lines.truncate(21);
-        let more = count(paths - 20, "more path", "more paths");
-        lines.push(format!("  and {more}"));
-    }
-    lines
-}
-
 #[cfg(test)]
 mod tests {
     use backstack_schemas::outcome::{
-        ConflictKind, ConflictPath, DropReason, DroppedCommit, Merged, MergedHow, Moved,
+        Conflict, ConflictKind, ConflictPath, DropReason, DroppedCommit, Merged, MergedHow, Moved,
         SkipReason, Skipped, TrunkMoved,
     };
-    use backstack_schemas::{Action, ErrorCode, JobError, JobEvent, Progress, Step};
+    use backstack_schemas::{Action, ErrorCode, JobError, JobEvent, JobResult, Progress, Step};
 
     use super::super::fixtures::{at, id, queued, running};
     use super::*;
