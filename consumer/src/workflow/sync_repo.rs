@@ -4,7 +4,7 @@ use backstack_engine::plan::Goal;
 use backstack_schemas::{Action, JobResult, Repository, SyncStatus};
 
 use super::session::Session;
-use super::{Workflow, healing, restack};
+use super::{Workflow, healing, restack, stacking};
 use crate::decide::Outcome;
 use crate::projection;
 use crate::run::{Halt, Run};
@@ -52,8 +52,10 @@ fn message(session: &Session) -> String {
         .values()
         .filter(|row| row.head.is_some())
         .count();
+    let synced = format!("Synced {}", stacking::branches(branches));
     match session.result.merged.len() {
-        0 => format!("Synced {branches} branches"),
-        merged => format!("Synced {branches} branches, of which {merged} were found merged"),
+        0 => synced,
+        1 => format!("{synced}, of which 1 was found merged"),
+        merged => format!("{synced}, of which {merged} were found merged"),
     }
 }
