@@ -12,7 +12,7 @@ mod exit;
 mod follow;
 mod job;
 mod jobs;
-mod output;
+pub mod output;
 mod rebase;
 mod register;
 pub mod render;

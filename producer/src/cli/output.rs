@@ -9,18 +9,18 @@ use super::render::Screen;
 
 /// Standard output, and what stands at its other end.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
+pub struct Output {
     /// Whether rows are wanted as JSON.
-    pub(super) json: bool,
+    pub json: bool,
     /// What the reader of standard output can be shown.
-    pub(super) screen: Screen,
+    pub screen: Screen,
     /// Whether a moving bar may be drawn on standard error.
-    pub(super) bars: bool,
+    pub bars: bool,
 }
 
 impl Output {
     /// Looks at the terminal, if there is one, and at `NO_COLOR`, `TERM` and the locale.
-    pub(super) fn new(json: bool) -> Self {
+    pub fn new(json: bool) -> Self {
         let is_terminal = io::stdout().is_terminal();
         let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
         let dumb = set("TERM").is_none_or(|term| term == "dumb");
@@ -45,19 +45,19 @@ impl Output {
     }
 
     /// Prints a line, or several.
-    pub(super) fn text(&self, text: &str) -> io::Result<()> {
+    pub fn text(&self, text: &str) -> io::Result<()> {
         let mut stdout = io::stdout().lock();
         writeln!(stdout, "{text}")?;
         stdout.flush()
     }
 
     /// Prints a row as JSON, in one line.
-    pub(super) fn row<T: Serialize>(&self, row: &T) -> io::Result<()> {
+    pub fn row<T: Serialize>(&self, row: &T) -> io::Result<()> {
         self.text(&serde_json::to_string(row)?)
     }
 
     /// Prints rows as JSON, one a line, at once.
-    pub(super) fn rows<'a, T: Serialize + 'a>(
+    pub fn rows<'a, T: Serialize + 'a>(
         &self,
         rows: impl IntoIterator<Item = &'a T>,
     ) -> io::Result<()> {
@@ -70,7 +70,7 @@ impl Output {
     }
 
     /// Says something that is no result, to a person.
-    pub(super) fn note(&self, text: &str) {
+    pub fn note(&self, text: &str) {
         eprintln!("{text}");
     }
 }
