@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstack_producer::connect::ConnectOptions;
+use backstack_schemas::job::DEFAULT_MAX_ATTEMPTS;
 use backstack_schemas::remote::Protocol;
+use backstack_schemas::topology::DEFAULT_ACK_WAIT;
 use clap::Args;
 
 /// How the service runs.
@@ -86,6 +88,30 @@ pub struct Config {
     /// Bytes that mirrors may take in all (as 500M, 20G); the least recently used go first
     #[arg(long, env = "BACKSTACK_MIRROR_BUDGET", value_name = "SIZE", value_parser = size)]
     pub mirror_budget: Option<u64>,
+}
+
+impl Config {
+    /// The settings that `backstackd run` has when nothing else is said, in the environment neither.
+    pub fn new(connect: ConnectOptions, state_dir: PathBuf) -> Self {
+        Self {
+            connect,
+            replicas: 1,
+            state_dir,
+            concurrency: default_concurrency(),
+            max_attempts: DEFAULT_MAX_ATTEMPTS,
+            ack_wait: DEFAULT_ACK_WAIT,
+            action_timeout: Duration::from_secs(15 * 60),
+            drain_timeout: Duration::from_secs(30),
+            committer: Identity {
+                name: "Backstack".to_owned(),
+                email: "backstack@localhost".to_owned(),
+            },
+            allow_protocol: vec![Protocol::Https, Protocol::Ssh],
+            allow_host: None,
+            git: None,
+            mirror_budget: None,
+        }
+    }
 }
 
 /// A name and an address, as git writes them.
@@ -199,6 +225,18 @@ mod tests {
         for bad in ["", "G", "1X", "é", "99999999T"] {
             assert!(size(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn settings_made_by_hand_are_those_of_the_command_line() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            config: Config,
+        }
+        let read = <Line as clap::Parser>::parse_from(["backstackd"]).config;
+        let made = Config::new(read.connect.clone(), read.state_dir.clone());
+        assert_eq!(format!("{made:?}"), format!("{read:?}"));
     }
 
     #[test]

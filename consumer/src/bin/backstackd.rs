@@ -4,7 +4,11 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 
 use backstack_consumer::config::Config;
+use backstack_consumer::dev::demo;
+use backstack_consumer::dev::local::{self, LocalError, LocalOptions};
+use backstack_consumer::dev::nats_server::{self, ServerChoice};
 use backstack_consumer::{ServiceError, run};
+use backstack_engine::EngineError;
 use clap::{Parser, Subcommand};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -22,11 +26,15 @@ struct Cli {
 enum Command {
     /// Work until SIGTERM or SIGINT; a second one ends at once
     Run(Box<Config>),
+    /// Run everything on this machine: a nats-server of its own, on loopback, and a worker
+    Dev(LocalOptions),
+    /// Show everything Backstack does, on a sample repository; leaves nothing behind
+    Demo(ServerChoice),
 }
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log();
+    start_log(&cli.command);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -37,15 +45,21 @@ fn main() -> ExitCode {
     runtime.block_on(async {
         match cli.command {
             Command::Run(config) => work(*config).await,
+            Command::Dev(options) => work_alone(options).await,
+            Command::Demo(server) => play(server).await,
         }
     })
 }
 
 /// The log goes to standard error; `BACKSTACK_LOG` says how much of it (`debug`, or as the tracing
-/// crate's filters have it).
-fn start_log() {
-    let filter = EnvFilter::try_from_env("BACKSTACK_LOG")
-        .unwrap_or_else(|_| EnvFilter::new("info,async_nats=warn"));
+/// crate's filters have it). The demo shows what matters itself.
+fn start_log(command: &Command) {
+    let unless_told = match command {
+        Command::Run(_) | Command::Dev(_) => "info,async_nats=warn",
+        Command::Demo(_) => "error",
+    };
+    let filter =
+        EnvFilter::try_from_env("BACKSTACK_LOG").unwrap_or_else(|_| EnvFilter::new(unless_told));
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
@@ -64,6 +78,69 @@ async fn work(config: Config) -> ExitCode {
             exit_code(&error)
         }
     }
+}
+
+async fn work_alone(options: LocalOptions) -> ExitCode {
+    let shutdown = CancellationToken::new();
+    tokio::spawn(listen_for_signals(shutdown.clone()));
+    let Err(error) = local::run(options, shutdown).await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("error: {error}");
+    match error {
+        LocalError::Worker(error) => exit_code(&error),
+        LocalError::Server(_) => ExitCode::from(3),
+        LocalError::StateDirInUse { .. }
+        | LocalError::StateDir { .. }
+        | LocalError::PortInUse(_)
+        | LocalError::Git(_) => ExitCode::from(2),
+        LocalError::Output(_) => ExitCode::FAILURE,
+    }
+}
+
+/// Plays the demo; a signal ends it at once, and what it made is removed all the same.
+async fn play(server: ServerChoice) -> ExitCode {
+    tokio::select! {
+        played = demo::run(server) => match played {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error:#}");
+                demo_exit_code(&error)
+            }
+        },
+        code = signalled() => ExitCode::from(code),
+    }
+}
+
+/// As for the others; 1 where the demo showed something that was not so.
+fn demo_exit_code(error: &anyhow::Error) -> ExitCode {
+    if error.is::<nats_server::Error>() {
+        ExitCode::from(3)
+    } else if let Some(EngineError::GitUnusable(_)) = error.downcast_ref() {
+        ExitCode::from(2)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Returns when the process is told to end, with the exit code that says so.
+async fn signalled() -> u8 {
+    let kinds = [
+        SignalKind::interrupt(),
+        SignalKind::terminate(),
+        SignalKind::hangup(),
+    ];
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (signal(kinds[0]), signal(kinds[1]), signal(kinds[2]))
+    else {
+        return std::future::pending().await;
+    };
+    let kind = tokio::select! {
+        _ = interrupt.recv() => kinds[0],
+        _ = terminate.recv() => kinds[1],
+        _ = hangup.recv() => kinds[2],
+    };
+    u8::try_from(128 + kind.as_raw_value()).unwrap_or(130)
 }
 
 /// 2 where the input is wrong, 3 where NATS or the streams are not there or not right.

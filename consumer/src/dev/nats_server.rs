@@ -92,8 +92,8 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
-    /// A private server ended instead of getting ready.
-    #[error("nats-server {name} ended ({status}) instead of starting; its log ends with:\n{log}")]
+    /// A private server ended, by itself.
+    #[error("nats-server {name} ended ({status}); its log ends with:\n{log}")]
     Ended {
         /// The server's name.
         name: String,
@@ -116,6 +116,26 @@ pub enum Error {
         /// The last lines of its log.
         log: String,
     },
+}
+
+/// Which nats-server the operator wants.
+#[derive(clap::Args, Clone, Debug)]
+pub struct ServerChoice {
+    /// The nats-server to run; the one on PATH, unless given, else one that is installed for it
+    #[arg(long = "nats-server", env = ENV_VAR, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+}
+
+impl ServerChoice {
+    /// As [`find`], off the threads that must not block; says on standard error what takes long.
+    ///
+    /// # Errors
+    /// As [`find`].
+    pub async fn find(self) -> Result<NatsServer, Error> {
+        let work = move || find(self.file.as_deref(), &mut |line| eprintln!("{line}"));
+        let found = tokio::task::spawn_blocking(work).await;
+        found.unwrap_or_else(|error| Err(Error::Install(error.to_string())))
+    }
 }
 
 /// Finds a nats-server, installing the pinned one where the machine has none.

@@ -182,6 +182,15 @@ impl PrivateServer {
         self.process().ended().is_none()
     }
 
+    /// Waits until the server has ended, which it does not by itself.
+    pub async fn ended(&self) -> Error {
+        Error::Ended {
+            status: self.process().wait().await,
+            name: self.name().to_owned(),
+            log: self.log_end(),
+        }
+    }
+
     /// Lets the server end in good order, or kills it if that takes it too long.
     pub async fn stop(&self) {
         self.process().stop(STOP_GRACE).await;
