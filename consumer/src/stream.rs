@@ -52,12 +52,16 @@ impl ActionsStream {
         let subject = format!("$JS.API.DIRECT.GET.{}", self.name);
         let query = json!({"seq": floor, "next_by_subj": filter}).to_string();
         let answer = api::request(&self.client, &subject, None, query.into(), PATIENCE).await?;
-        match answer.status {
-            Some(StatusCode::NOT_FOUND) => Ok(None),
-            Some(status) => Err(api::garbled(&subject, format!("status {status}"))),
-            None => read_direct(answer).map(Some).ok_or_else(|| {
-                api::garbled(&subject, "a message without subject, sequence or time")
-            }),
+        let status = answer.status;
+        // A message may have a status line that its publisher wrote, so it is looked for first.
+        match (read_direct(answer), status) {
+            (Some(message), _) => Ok(Some(message)),
+            (None, Some(StatusCode::NOT_FOUND)) => Ok(None),
+            (None, Some(status)) => Err(api::garbled(&subject, format!("status {status}"))),
+            (None, None) => Err(api::garbled(
+                &subject,
+                "a message without subject, sequence or time",
+            )),
         }
     }
 
@@ -114,9 +118,11 @@ impl ActionsStream {
     }
 }
 
+/// A message as a direct get gives it: the server adds its headers after those of the publisher, who
+/// may have written ones of the same names.
 fn read_direct(answer: async_nats::Message) -> Option<StoredMessage> {
     let headers = answer.headers?;
-    let text = |name: &str| Some(headers.get(name)?.as_str());
+    let text = |name: &str| Some(headers.get_all(name).last()?.as_str());
     Some(StoredMessage {
         sequence: text("Nats-Sequence")?.parse().ok()?,
         stored_nanos: nanos(text("Nats-Time-Stamp")?)?,
