@@ -31,9 +31,11 @@ impl DeadLetters {
         Self { client, topology }
     }
 
-    /// Copies the message to `<ns>.dead.<reason>`, with its payload, its headers, its subject in
-    /// `Backstack-Subject` and `Nats-Msg-Id` `<stream>:<sequence>`, so that burying it again after a
-    /// crash adds nothing.
+    /// Copies the message to `<ns>.dead.<reason>`, with its payload, its headers, and `Nats-Msg-Id`
+    /// `<stream>:<sequence>`, so that burying it again after a crash adds nothing.
+    ///
+    /// `Backstack-Subject` is the subject that the message was published on, not the one it is stored
+    /// on: the publisher knows only the former, and whoever repairs a letter publishes it there again.
     ///
     /// # Errors
     /// The stream did not confirm it; the message must not be given up yet.
@@ -58,7 +60,8 @@ impl DeadLetters {
         }
         let id = format!("{}:{}", self.topology.actions_stream(), message.sequence);
         headers.insert("Nats-Msg-Id", id.as_str());
-        headers.insert("Backstack-Subject", message.subject.as_str());
+        let subject = self.topology.published_subject(&message.subject);
+        headers.insert("Backstack-Subject", subject.as_str());
         headers
     }
 }

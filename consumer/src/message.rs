@@ -1,8 +1,9 @@
 //! A stored action message: what the publisher sent, and which job it is.
 
 use async_nats::HeaderMap;
-use backstack_schemas::topology::QueueSubject;
-use backstack_schemas::{ActionKind, ActionMessage, InvalidAction, JobId, Timestamp, Topology};
+use backstack_schemas::{
+    ActionKind, ActionMessage, InvalidAction, JobId, RepoId, Timestamp, Topology,
+};
 use bytes::Bytes;
 
 /// A message as the work queue stores it.
@@ -29,21 +30,21 @@ impl StoredMessage {
             .unwrap_or_else(|| Timestamp::new(std::time::SystemTime::UNIX_EPOCH.into()))
     }
 
-    /// What the payload asks for.
-    pub fn decode(&self, subject: &QueueSubject) -> Result<ActionMessage, InvalidAction> {
-        let kind: ActionKind = subject.action.parse()?;
+    /// What the payload asks for, on a subject that ends in `action`.
+    pub fn decode(&self, action: &str) -> Result<ActionMessage, InvalidAction> {
+        let kind: ActionKind = action.parse()?;
         ActionMessage::decode(kind, &self.payload)
     }
 
     /// The job's id: the payload's, else the message id's, else one derived from where and when the
     /// message was stored. A schedule makes many messages of one payload, so there only the last
     /// counts (contract, section 2).
-    pub fn job_id(&self, topology: &Topology, subject: &QueueSubject) -> JobId {
+    pub fn job_id(&self, topology: &Topology, repo: &RepoId, action: &str) -> JobId {
         let chosen = || {
-            let in_payload = self.decode(subject).ok().and_then(|message| message.job_id);
+            let in_payload = self.decode(action).ok().and_then(|message| message.job_id);
             in_payload.or_else(|| {
                 let header = self.headers.get(async_nats::header::NATS_MESSAGE_ID)?;
-                JobId::from_message_id(header.as_str(), &subject.repo)
+                JobId::from_message_id(header.as_str(), repo)
             })
         };
         let scheduled = self.headers.get("Nats-Scheduler").is_some();
@@ -75,7 +76,7 @@ mod tests {
     fn id_of(message: &StoredMessage) -> JobId {
         let topology = Topology::default();
         let subject = topology.parse_queue_subject(&message.subject).unwrap();
-        message.job_id(&topology, &subject)
+        message.job_id(&topology, &subject.repo, &subject.action)
     }
 
     const A: &str = "01999999-9999-7999-8999-99999999aaaa";

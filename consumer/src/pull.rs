@@ -10,9 +10,7 @@ use std::time::Duration;
 
 use async_nats::{Message, StatusCode, Subscriber};
 use backstack_producer::rows::Rows;
-use backstack_schemas::topology::{
-    Bucket, DeadReason, PARTITIONS, PRIORITY_GROUP, QueueSubject, job_key,
-};
+use backstack_schemas::topology::{Bucket, PARTITIONS, PRIORITY_GROUP, QueueSubject, job_key};
 use backstack_schemas::{JobStatus, Topology, WorkerId};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -125,32 +123,29 @@ impl Pulls {
         }
     }
 
-    /// A reply to a pull: a message, or a status that says why there is none.
+    /// A reply to a pull: a message, or a status that says why there is none. What has an ack subject
+    /// is a message, also where its publisher gave it a status line of its own.
     async fn take(&self, message: Message, source: &Source) {
-        if let Some(status) = message.status {
-            let why = message.description.unwrap_or_default();
-            match status {
-                StatusCode::TIMEOUT | StatusCode::NOT_FOUND | StatusCode::IDLE_HEARTBEAT => {}
-                StatusCode::NO_RESPONDERS => {
-                    tracing::warn!(source.consumer, "nobody answers for this consumer");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                }
-                status => {
-                    tracing::warn!(source.consumer, %status, why, "a pull was refused");
-                    tokio::time::sleep(Duration::from_millis(250)).await;
-                }
-            }
-            return;
+        if let Some(delivered) = message.reply.as_ref().and_then(Delivered::parse) {
+            return self.sort(delivered, message).await;
         }
-        self.sort(message).await;
+        let why = message.description.unwrap_or_default();
+        match message.status {
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND | StatusCode::IDLE_HEARTBEAT) => {}
+            Some(StatusCode::NO_RESPONDERS) => {
+                tracing::warn!(source.consumer, "nobody answers for this consumer");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+            Some(status) => {
+                tracing::warn!(source.consumer, %status, why, "a pull was refused");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+            }
+            None => tracing::warn!(subject = %message.subject, "a message without an ack subject"),
+        }
     }
 
     /// A delivered message goes to its repository's line, or to the dead letters.
-    async fn sort(&self, message: Message) {
-        let Some(mut delivered) = message.reply.as_ref().and_then(Delivered::parse) else {
-            tracing::warn!(subject = %message.subject, "a message without an ack subject");
-            return;
-        };
+    async fn sort(&self, mut delivered: Delivered, message: Message) {
         let topology = &self.runner.topology;
         let stored = StoredMessage {
             sequence: delivered.sequence,
@@ -160,7 +155,9 @@ impl Pulls {
             payload: message.payload,
         };
         let Some(subject) = topology.parse_queue_subject(&stored.subject) else {
-            self.bury(delivered, &stored).await;
+            // No partition, so no line.
+            let delivery = self.runner.hold(delivered);
+            self.runner.refuse_untaken(delivery, stored).await;
             return;
         };
         if delivered.count > 1 {
@@ -168,24 +165,6 @@ impl Pulls {
                 found_running(&self.runner.rows, topology, &stored, &subject).await;
         }
         self.lines.arrive(&subject, delivered);
-    }
-
-    /// No repository, so no line and no row: the dead letters have it.
-    async fn bury(&self, delivered: Delivered, message: &StoredMessage) {
-        let delivery = self.runner.hold(delivered);
-        let buried = self
-            .runner
-            .dead_letters
-            .bury(DeadReason::BadSubject, message)
-            .await;
-        let verdict = match buried {
-            Ok(()) => Verdict::Term,
-            Err(error) => {
-                tracing::warn!(%error, "the dead letters did not take the message");
-                Verdict::Nak(Duration::from_secs(1))
-            }
-        };
-        delivery.settle(verdict).await;
     }
 
     /// Takes the interest in further messages back, and hands back those that were on their way.
@@ -218,7 +197,8 @@ async fn found_running(
         status: JobStatus,
         run: u64,
     }
-    let key = job_key(&subject.repo, message.job_id(topology, subject));
+    let job = message.job_id(topology, &subject.repo, &subject.action);
+    let key = job_key(&subject.repo, job);
     let row = rows
         .get_leader::<Running>(Bucket::Jobs, &key)
         .await

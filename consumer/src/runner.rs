@@ -135,7 +135,7 @@ impl Runner {
         let Some(subject) = self.topology.parse_queue_subject(&message.subject) else {
             return self.bury(delivery, DeadReason::BadSubject, &message).await;
         };
-        let job_id = message.job_id(&self.topology, &subject);
+        let job_id = message.job_id(&self.topology, &subject.repo, &subject.action);
         let span = tracing::info_span!(
             "job",
             %job_id,
@@ -144,7 +144,7 @@ impl Runner {
             sequence = message.sequence,
         );
         async {
-            match message.decode(&subject) {
+            match message.decode(&subject.action) {
                 Ok(action) => {
                     let spec = JobSpec::new(subject.repo.clone(), job_id, &action);
                     self.run_action(delivery, message, spec, action).await
@@ -156,6 +156,24 @@ impl Runner {
             }
         }
         .instrument(span)
+        .await
+    }
+
+    /// Ends a message that is in no partition, since its subject is none that the stream's transform
+    /// takes or that names a repository; where it does name one, with a row there.
+    pub async fn refuse_untaken(&self, delivery: Delivery, message: StoredMessage) -> Ended {
+        let published = self.topology.published_subject(&message.subject);
+        let Some((repo, action)) = self.topology.parse_action_subject(&published) else {
+            return self.bury(delivery, DeadReason::BadSubject, &message).await;
+        };
+        let job_id = message.job_id(&self.topology, &repo, &action);
+        let spec = JobSpec::nameless(repo, job_id, &action);
+        self.refuse(
+            delivery,
+            message,
+            spec,
+            InvalidAction::UnknownAction(action),
+        )
         .await
     }
 

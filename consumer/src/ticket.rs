@@ -128,7 +128,8 @@ impl Tickets {
         let Some(subject) = self.topology.parse_queue_subject(&message.subject) else {
             return Ok(false);
         };
-        let key = job_key(&subject.repo, message.job_id(&self.topology, &subject));
+        let job = message.job_id(&self.topology, &subject.repo, &subject.action);
+        let key = job_key(&subject.repo, job);
         let row = self.rows.get::<StatusOnly>(Bucket::Jobs, &key).await?;
         Ok(row.is_some_and(|row| row.value.status.is_terminal()))
     }

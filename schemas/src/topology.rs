@@ -233,6 +233,28 @@ impl Topology {
         })
     }
 
+    /// Where a message must be published to be stored on `stored`: what its publisher wrote, but for a
+    /// message that a schedule made. A subject that no transform took is returned as it is.
+    pub fn published_subject(&self, stored: &str) -> String {
+        let queue = format!("{}.queue.", self.namespace);
+        let rest = stored
+            .strip_prefix(&queue)
+            .and_then(|rest| rest.split_once('.'));
+        match rest {
+            Some((_partition, rest)) => format!("{}.actions.{rest}", self.namespace),
+            None => stored.to_owned(),
+        }
+    }
+
+    /// Takes a subject apart that an action was published on; `None` where it names no repository.
+    pub fn parse_action_subject(&self, subject: &str) -> Option<(RepoId, String)> {
+        let rest = subject
+            .strip_prefix(self.namespace.as_str())?
+            .strip_prefix(".actions.")?;
+        let (repo, action) = rest.split_once('.')?;
+        Some((repo.parse().ok()?, action.to_owned()))
+    }
+
     /// The name of a bucket.
     pub fn bucket(&self, bucket: Bucket) -> String {
         format!("{}_{}", self.namespace, bucket.suffix())
@@ -543,6 +565,22 @@ mod tests {
         let branch: BranchName = "fix/a.b".parse().unwrap();
         assert_eq!(branch_key(&repo, &branch), "web.fix/a=2Eb");
         assert_eq!(task_branch_key(&repo, &branch), "web.branch.fix/a=2Eb");
+    }
+
+    #[test]
+    fn published_subjects_are_read_from_stored_ones() {
+        let t = topology();
+        let published = t.published_subject("backstack.queue.7.Web.x");
+        assert_eq!(published, "backstack.actions.Web.x");
+        assert_eq!(t.parse_action_subject(&published), None);
+        let untaken = "backstack.actions.web.*";
+        assert_eq!(t.published_subject(untaken), untaken);
+        let (repo, action) = t.parse_action_subject(untaken).unwrap();
+        assert_eq!((repo.as_str(), action.as_str()), ("web", "*"));
+        assert_eq!(
+            t.parse_action_subject("backstack.actions.*.sync_repo"),
+            None
+        );
     }
 
     #[test]
