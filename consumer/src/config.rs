@@ -109,6 +109,7 @@ impl Config {
             allow_protocol: vec![Protocol::Https, Protocol::Ssh],
             allow_host: None,
             git: None,
+            git_config: None,
             mirror_budget: None,
         }
     }

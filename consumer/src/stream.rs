@@ -106,6 +106,7 @@ impl ActionsStream {
         let asked = tokio::time::timeout(PATIENCE, api::ask(&self.client, &subject, &query)).await;
         match asked.map_err(|_| ApiError::TimedOut {
             subject: subject.clone(),
+            within: PATIENCE,
         })? {
             Ok(answer) => serde_json::from_value::<Raw>(answer["message"].clone())
                 .ok()

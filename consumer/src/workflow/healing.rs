@@ -31,7 +31,7 @@ pub async fn untrack(
                     healed.extend(heal::untrack(&mut stack, branch, history)?);
                 }
                 Ok(healed)
-            })
+            })?
         })
         .await?;
     for branch in &branches {

@@ -9,7 +9,14 @@ use backstack_engine::{Control, EngineError};
 use backstack_schemas::ObjectId;
 
 /// Calls `ask` with the history in `mirror`. A merger is opened only once a merge is asked for.
-pub fn with<T>(mirror: &Mirror, control: &Control, ask: impl FnOnce(&dyn History) -> T) -> T {
+///
+/// # Errors
+/// The mirror's objects cannot be read.
+pub fn with<T>(
+    mirror: &Mirror,
+    control: &Control,
+    ask: impl FnOnce(&dyn History) -> T,
+) -> Result<T, EngineError> {
     let opened: RefCell<Option<Merger>> = RefCell::new(None);
     let merge = |ours: ObjectId, theirs: ObjectId| -> Result<Option<ObjectId>, EngineError> {
         let mut opened = opened.borrow_mut();
@@ -19,5 +26,5 @@ pub fn with<T>(mirror: &Mirror, control: &Control, ask: impl FnOnce(&dyn History
         };
         merger.automatic_merge(&[ours, theirs])
     };
-    ask(&GitHistory::new(mirror.repo(), control, &merge))
+    Ok(ask(&GitHistory::new(mirror.repo(), control, &merge)?))
 }

@@ -41,9 +41,9 @@ pub async fn perform(
     let (branch, parent, base) = (wish.branch.clone(), wish.parent.cloned(), wish.base);
     let registration = session
         .with_mirror(move |mirror| {
-            Ok(history::with(mirror, &control, |history| {
+            history::with(mirror, &control, |history| {
                 register(&stack, &branch, parent.as_ref(), base, history)
-            }))
+            })
         })
         .await?
         .map_err(|error: PlanError| plan_error(error))?;

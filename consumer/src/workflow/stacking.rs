@@ -130,9 +130,7 @@ async fn plan_and_replay(
     };
     let plan = session
         .with_mirror(move |mirror| {
-            Ok(history::with(mirror, &control, |history| {
-                plan(&stack, &goal, history)
-            }))
+            history::with(mirror, &control, |history| plan(&stack, &goal, history))
         })
         .await?
         .map_err(plan_error)?;
