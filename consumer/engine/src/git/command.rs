@@ -104,7 +104,7 @@ impl GitCommand {
     ) -> Result<Output, EngineError> {
         control.check()?;
         let input = self.input.take();
-        let mut process = self.start(input.is_some())?;
+        let mut process = self.start(input.is_some(), false)?;
         process.queue(input.unwrap_or_default());
         process.finish_watching(control, watch)
     }
@@ -115,10 +115,10 @@ impl GitCommand {
     ///
     /// [`EngineError::Internal`] where it cannot be started.
     pub fn spawn(self) -> Result<GitProcess, EngineError> {
-        self.start(true)
+        self.start(true, true)
     }
 
-    fn start(self, with_input: bool) -> Result<GitProcess, EngineError> {
+    fn start(self, with_input: bool, may_outlive_thread: bool) -> Result<GitProcess, EngineError> {
         tracing::debug!(arguments = ?self.arguments, "git");
         let mut arguments = self.globals;
         arguments.extend(self.arguments);
@@ -128,6 +128,7 @@ impl GitCommand {
             arguments,
             environment: environment.into_iter().collect(),
             with_input,
+            may_outlive_thread,
         };
         GitProcess::start(launch, self.secrets).map_err(|error| {
             EngineError::Internal(format!(

@@ -27,13 +27,33 @@ struct Shared {
     error: AtomicI32,
 }
 
-/// Keeps signals away from the starting thread, hence from the child while it shares memory.
-pub(super) fn prepare_thread() {
-    let mut all = MaybeUninit::uninit();
-    // SAFETY: the set is initialised before it is used; both calls only read and write it.
-    unsafe {
-        libc::sigfillset(all.as_mut_ptr());
-        libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), ptr::null_mut());
+/// Every signal blocked in this thread, hence in a child while it shares memory, until dropped.
+struct Undisturbed {
+    before: libc::sigset_t,
+}
+
+impl Undisturbed {
+    fn new() -> Self {
+        let mut all = MaybeUninit::uninit();
+        let mut before = MaybeUninit::uninit();
+        // SAFETY: each set is initialised before it is used: the one by filling it, the other by a
+        // call that cannot fail with these arguments.
+        unsafe {
+            libc::sigfillset(all.as_mut_ptr());
+            libc::pthread_sigmask(libc::SIG_SETMASK, all.as_ptr(), before.as_mut_ptr());
+            Self {
+                before: before.assume_init(),
+            }
+        }
+    }
+}
+
+impl Drop for Undisturbed {
+    fn drop(&mut self) {
+        // SAFETY: the set is the one that was found.
+        unsafe {
+            libc::pthread_sigmask(libc::SIG_SETMASK, &raw const self.before, ptr::null_mut());
+        }
     }
 }
 
@@ -51,6 +71,7 @@ pub(super) fn start(prepared: &Prepared) -> io::Result<Pid> {
     // Sixteen bytes is the alignment that the ABI asks of a stack.
     let mut stack = vec![MaybeUninit::<u128>::uninit(); STACK / size_of::<u128>()];
     let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    let undisturbed = Undisturbed::new();
     // SAFETY: with CLONE_VFORK this call returns only when the child has become git or has
     // ended, so everything `shared` points to, `shared` itself and the stack outlive its use.
     // The stack grows down from the end passed. The child runs `child` alone, which allocates
@@ -64,8 +85,9 @@ pub(super) fn start(prepared: &Prepared) -> io::Result<Pid> {
             ptr::from_ref(&shared).cast_mut().cast::<c_void>(),
         )
     };
-    let pid = Pid::from_raw(pid).filter(|_| pid > 0);
+    let pid = if pid > 0 { Pid::from_raw(pid) } else { None };
     let pid = pid.ok_or_else(io::Error::last_os_error)?;
+    drop(undisturbed);
     match shared.error.load(Ordering::Acquire) {
         0 => Ok(pid),
         error => {

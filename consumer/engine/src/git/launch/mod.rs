@@ -11,8 +11,9 @@
 //! starts at the end of the queue, and a fetch took 22 ms in place of 6 on a busy machine.
 //!
 //! Linux ties the death signal to the *thread* that started the child, not to its process, and a
-//! thread of a pool may end while the git it started for a job still runs. Hence one thread that
-//! never ends starts them all.
+//! thread of a pool may end while the git it started for a job still runs. Hence what outlives a call
+//! is started by one thread that never ends; for the rest the calling thread, which waits for it,
+//! will do.
 
 #[cfg(target_os = "linux")]
 mod linux;
@@ -43,6 +44,8 @@ pub(super) struct Launch {
     pub(super) environment: Vec<(OsString, OsString)>,
     /// Whether its standard input is a pipe; else it is empty.
     pub(super) with_input: bool,
+    /// Whether the calling thread may end before the process does.
+    pub(super) may_outlive_thread: bool,
 }
 
 /// A process that was started, and this end of its pipes, which do not block.
@@ -65,9 +68,15 @@ impl Launch {
         };
         let (stdout, theirs_out) = pipe()?;
         let (stderr, theirs_err) = pipe()?;
+        let may_outlive_thread = self.may_outlive_thread;
         let prepared = Prepared::new(self, [theirs_in, theirs_out, theirs_err])?;
+        let pid = if may_outlive_thread {
+            start_in_lasting_thread(prepared)?
+        } else {
+            platform::start(&prepared)?
+        };
         Ok(Launched {
-            pid: start_in_lasting_thread(prepared)?,
+            pid,
             stdin,
             stdout: ours(stdout)?,
             stderr: ours(stderr)?,
@@ -141,7 +150,6 @@ fn start_in_lasting_thread(prepared: Prepared) -> io::Result<Pid> {
     let starter = STARTER.get_or_init(|| {
         let (sender, orders) = mpsc::channel::<Order>();
         let serve = move || {
-            platform::prepare_thread();
             for (prepared, reply) in orders {
                 let started = platform::start(&prepared);
                 // Its ends of the pipes are its own from now on.
@@ -178,6 +186,7 @@ mod tests {
             arguments: arguments.iter().map(OsString::from).collect(),
             environment: vec![("NAME".into(), "a=b".into())],
             with_input: false,
+            may_outlive_thread: true,
         }
     }
 
@@ -244,7 +253,13 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for _ in 0..10 {
-                        assert_eq!(printed(launch("/bin/echo", &["hello"])), "hello\n");
+                        for may_outlive_thread in [true, false] {
+                            let launch = Launch {
+                                may_outlive_thread,
+                                ..launch("/bin/echo", &["hello"])
+                            };
+                            assert_eq!(printed(launch), "hello\n");
+                        }
                     }
                 });
             }

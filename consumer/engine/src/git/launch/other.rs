@@ -10,8 +10,6 @@ use rustix::process::Pid;
 
 use super::Prepared;
 
-pub(super) fn prepare_thread() {}
-
 /// Elsewhere nothing ties a process to its parent; the deadline of the next job, and the
 /// leases of a push, have to do.
 pub(super) fn start(prepared: &Prepared) -> io::Result<Pid> {
