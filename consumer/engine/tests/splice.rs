@@ -3,19 +3,15 @@
 //!
 //! A "spliced" case runs with a git that can do nothing, so that it fails where git is asked.
 
+mod support;
+
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use backstack_engine::Control;
 use backstack_engine::git::Git;
 use backstack_engine::replay::{Merge, Merger};
-use backstack_schemas::ObjectId;
 use backstack_schemas::outcome::ConflictKind::{self, *};
-use git2::{ObjectType, Oid, Repository};
-
-/// Paths and contents. `->` is a link, `@` a submodule, `!` an executable file.
-type Files = &'static [(&'static str, &'static str)];
+use support::{Files, Setup, listed, real_git};
 
 /// Eight lines, enough for git to know a renamed file again.
 const TEXT: &str = "1\n2\n3\n4\n5\n6\n7\n8\n";
@@ -26,33 +22,33 @@ const OTHER: &str = "a\nb\nc\nd\ne\nf\ng\nh\n";
 
 #[test]
 fn s1_what_the_target_did_not_touch_becomes_what_the_commit_says() {
-    let cases: [(Files, Files, Files, Files); 4] = [
-        (
+    let cases: [[Files; 4]; 4] = [
+        [
             &[("f", TEXT), ("k", "k")],
             &[("f", TEXT_TOP), ("k", "k")],
             &[("f", TEXT), ("k", "q")],
             &[("f", TEXT_TOP), ("k", "q")],
-        ),
-        (
+        ],
+        [
             &[("f", TEXT), ("k", "k")],
             &[("k", "k")],
             &[("f", TEXT), ("k", "q")],
             &[("k", "q")],
-        ),
-        (
+        ],
+        [
             &[("f", "x"), ("k", "k")],
             &[("f/g", "y"), ("k", "k")],
             &[("f", "x"), ("k", "q")],
             &[("f/g", "y"), ("k", "q")],
-        ),
-        (
+        ],
+        [
             &[("d/f", "x"), ("k", "k")],
             &[("d", "->k"), ("k", "k")],
             &[("d/f", "x"), ("k", "q")],
             &[("d", "->k"), ("k", "q")],
-        ),
+        ],
     ];
-    for (base, theirs, ours, want) in cases {
+    for [base, theirs, ours, want] in cases {
         spliced(base, theirs, ours, want);
     }
 }
@@ -193,6 +189,26 @@ fn s9_mode_and_content_go_each_by_itself() {
 }
 
 #[test]
+fn s9_a_git_with_another_histogram_merges_the_files_itself() {
+    let setup = Setup::new();
+    let [base, theirs, ours] = [TEXT, TEXT_TOP, TEXT_END].map(|text| setup.tree(&[("f", text)]));
+    let control = Control::unbounded();
+    let powerless = setup.powerless_git("2.54.0");
+    let mut merger = Merger::open(setup.git_dir(), &powerless, &control).unwrap();
+    assert!(
+        merger.merge_trees(base, ours, theirs).is_err(),
+        "merged without git"
+    );
+    let able = setup.scripted_git("2.54.1", "exec \"$git\" \"$@\"");
+    let mut merger = Merger::open(setup.git_dir(), &able, &control).unwrap();
+    let Merge::Clean(tree) = merger.merge_trees(base, ours, theirs).unwrap() else {
+        panic!("git merges it");
+    };
+    merger.into_new_objects().write(setup.git_dir()).unwrap();
+    assert_eq!(setup.files(tree), listed(&[("f", TEXT_BOTH)]));
+}
+
+#[test]
 fn s9_binary_files_are_never_merged_by_lines() {
     conflict(
         &[("f", "\x001\n2\n3\n4\n5\n")],
@@ -315,170 +331,54 @@ fn s11_a_directory_emptied_from_both_sides_is_gone() {
 /// The merge gives `want`, without git being asked.
 fn spliced(base: Files, theirs: Files, ours: Files, want: Files) {
     let setup = Setup::new();
-    let powerless = setup.powerless_git();
-    assert_eq!(setup.merge(&powerless, base, theirs, ours), Ok(files(want)));
+    let powerless = setup.powerless_git("2.47.3");
     assert_eq!(
-        setup.merge(&real_git(), base, theirs, ours),
-        Ok(files(want))
+        merge(&setup, &powerless, base, theirs, ours),
+        Ok(listed(want))
     );
 }
 
 /// The merge gives `want`; git has to be asked.
 fn merged(base: Files, theirs: Files, ours: Files, want: Files) {
     let setup = Setup::new();
-    setup.needs_git(base, theirs, ours);
+    needs_git(&setup, base, theirs, ours);
     assert_eq!(
-        setup.merge(&real_git(), base, theirs, ours),
-        Ok(files(want))
+        merge(&setup, &real_git(), base, theirs, ours),
+        Ok(listed(want))
     );
 }
 
 /// The merge conflicts in these paths.
 fn conflict(base: Files, theirs: Files, ours: Files, want: &[(&str, ConflictKind)]) {
     let setup = Setup::new();
-    setup.needs_git(base, theirs, ours);
+    needs_git(&setup, base, theirs, ours);
     let want = want
         .iter()
         .map(|(path, kind)| ((*path).to_owned(), *kind))
         .collect();
-    assert_eq!(setup.merge(&real_git(), base, theirs, ours), Err(want));
+    assert_eq!(merge(&setup, &real_git(), base, theirs, ours), Err(want));
 }
 
-type Paths = BTreeMap<String, String>;
+type Merged = Result<BTreeMap<String, String>, Vec<(String, ConflictKind)>>;
 
-fn files(files: Files) -> Paths {
-    files
-        .iter()
-        .map(|(path, content)| ((*path).to_owned(), (*content).to_owned()))
-        .collect()
+fn needs_git(setup: &Setup, base: Files, theirs: Files, ours: Files) {
+    let git = setup.powerless_git("2.47.3");
+    let mut merger = Merger::open(setup.git_dir(), &git, &Control::unbounded()).unwrap();
+    let [base, theirs, ours] = [base, theirs, ours].map(|side| setup.tree(side));
+    assert!(
+        merger.merge_trees(base, ours, theirs).is_err(),
+        "spliced without git"
+    );
 }
 
-fn real_git() -> Git {
-    Git::discover(None).unwrap()
-}
-
-struct Setup {
-    dir: tempfile::TempDir,
-    repo: Repository,
-}
-
-impl Setup {
-    fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let repo = Repository::init_bare(dir.path().join("repo")).unwrap();
-        Self { dir, repo }
-    }
-
-    /// A git that knows its version, and nothing else.
-    fn powerless_git(&self) -> Git {
-        let program: PathBuf = self.dir.path().join("git");
-        // Written by another process: this one's other threads start programs meanwhile, which
-        // inherit what is open for writing, and a file open for writing cannot be run.
-        let write = "printf '#!/bin/sh\n[ \"$1\" = version ] && echo git version 2.47.3\n' > \"$0\" && chmod +x \"$0\"";
-        let written = Command::new("sh")
-            .arg("-c")
-            .arg(write)
-            .arg(&program)
-            .status();
-        assert!(written.unwrap().success());
-        Git::discover(Some(program)).unwrap()
-    }
-
-    fn git_dir(&self) -> &Path {
-        self.repo.path()
-    }
-
-    fn needs_git(&self, base: Files, theirs: Files, ours: Files) {
-        let control = Control::unbounded();
-        let mut merger = Merger::open(self.git_dir(), &self.powerless_git(), &control).unwrap();
-        let [base, theirs, ours] = [base, theirs, ours].map(|side| self.tree(side));
-        assert!(
-            merger.merge_trees(base, ours, theirs).is_err(),
-            "spliced without git"
-        );
-    }
-
-    fn merge(
-        &self,
-        git: &Git,
-        base: Files,
-        theirs: Files,
-        ours: Files,
-    ) -> Result<Paths, Vec<(String, ConflictKind)>> {
-        let mut merger = Merger::open(self.git_dir(), git, &Control::unbounded()).unwrap();
-        let [base, theirs, ours] = [base, theirs, ours].map(|side| self.tree(side));
-        match merger.merge_trees(base, ours, theirs).unwrap() {
-            Merge::Clean(tree) => {
-                merger.into_new_objects().write(self.git_dir()).unwrap();
-                let repo = Repository::open(self.git_dir()).unwrap();
-                let mut paths = Paths::new();
-                read(
-                    &repo,
-                    Oid::from_bytes(tree.as_bytes()).unwrap(),
-                    "",
-                    &mut paths,
-                );
-                Ok(paths)
-            }
-            Merge::Conflict(paths) => Err(paths.into_iter().map(|p| (p.path, p.kind)).collect()),
+fn merge(setup: &Setup, git: &Git, base: Files, theirs: Files, ours: Files) -> Merged {
+    let mut merger = Merger::open(setup.git_dir(), git, &Control::unbounded()).unwrap();
+    let [base, theirs, ours] = [base, theirs, ours].map(|side| setup.tree(side));
+    match merger.merge_trees(base, ours, theirs).unwrap() {
+        Merge::Clean(tree) => {
+            merger.into_new_objects().write(setup.git_dir()).unwrap();
+            Ok(setup.files(tree))
         }
-    }
-
-    fn tree(&self, files: Files) -> ObjectId {
-        let files: Vec<_> = files
-            .iter()
-            .map(|(path, content)| (*path, *content))
-            .collect();
-        self.subtree(&files).to_string().parse().unwrap()
-    }
-
-    /// Written as raw bytes: libgit2 would look for the submodules' commits.
-    fn subtree(&self, files: &[(&str, &str)]) -> Oid {
-        let blob = |text: &str| self.repo.blob(text.as_bytes()).unwrap();
-        let mut dirs: BTreeMap<&str, Vec<(&str, &str)>> = BTreeMap::new();
-        let mut entries: BTreeMap<String, (u32, &str, Oid)> = BTreeMap::new();
-        for (path, content) in files {
-            if let Some((dir, rest)) = path.split_once('/') {
-                dirs.entry(dir).or_default().push((rest, content));
-                continue;
-            }
-            let (mode, id) = match content.split_at_checked(1) {
-                Some(("@", digit)) => (0o160_000, Oid::from_str(&digit.repeat(40)).unwrap()),
-                Some(("!", text)) => (0o100_755, blob(text)),
-                Some(("-", link)) if link.starts_with('>') => (0o120_000, blob(&link[1..])),
-                _ => (0o100_644, blob(content)),
-            };
-            entries.insert((*path).to_owned(), (mode, path, id));
-        }
-        for (dir, inside) in dirs {
-            entries.insert(format!("{dir}/"), (0o040_000, dir, self.subtree(&inside)));
-        }
-        let mut raw = Vec::new();
-        for (mode, name, id) in entries.values() {
-            raw.extend(format!("{mode:o} {name}\0").bytes());
-            raw.extend(id.as_bytes());
-        }
-        let odb = self.repo.odb().unwrap();
-        odb.write(ObjectType::Tree, &raw).unwrap()
-    }
-}
-
-/// Reads a tree back into the notation of [`Files`].
-fn read(repo: &Repository, tree: Oid, dir: &str, paths: &mut Paths) {
-    for entry in repo.find_tree(tree).unwrap().iter() {
-        let path = format!("{dir}{}", entry.name().unwrap());
-        let text =
-            || String::from_utf8(repo.find_blob(entry.id()).unwrap().content().to_vec()).unwrap();
-        let content = match entry.filemode_raw() {
-            0o040_000 => {
-                read(repo, entry.id(), &format!("{path}/"), paths);
-                continue;
-            }
-            0o160_000 => format!("@{}", &entry.id().to_string()[..1]),
-            0o120_000 => format!("->{}", text()),
-            0o100_755 => format!("!{}", text()),
-            _ => text(),
-        };
-        paths.insert(path, content);
+        Merge::Conflict(paths) => Err(paths.into_iter().map(|p| (p.path, p.kind)).collect()),
     }
 }

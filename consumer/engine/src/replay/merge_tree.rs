@@ -76,15 +76,21 @@ impl MergeTree {
     ///
     /// What the control says; [`EngineError::Internal`] where git failed twice at this merge.
     pub fn ask(&mut self, question: &str, control: &Control) -> Result<Record, EngineError> {
-        match self.try_ask(question, control) {
-            Err(EngineError::Internal(first)) => {
-                tracing::warn!(question, error = first, "git merge-tree is started again");
-                self.running = None;
-                self.try_ask(question, control)
-                    .inspect_err(|_| self.running = None)
+        let first = match self.try_ask(question, control) {
+            Err(EngineError::Internal(first)) => first,
+            other => return other,
+        };
+        tracing::warn!(question, error = first, "git merge-tree is started again");
+        self.running = None;
+        self.try_ask(question, control).map_err(|error| {
+            self.running = None;
+            match error {
+                EngineError::Internal(second) => EngineError::Internal(format!(
+                    "git merge-tree failed twice at the merge {question}: {second}"
+                )),
+                other => other,
             }
-            other => other,
-        }
+        })
     }
 
     fn try_ask(&mut self, question: &str, control: &Control) -> Result<Record, EngineError> {
@@ -146,6 +152,6 @@ impl Conversation {
 
     fn died(&self) -> EngineError {
         let said = self.process.stderr_tail();
-        EngineError::Internal(format!("git merge-tree gave no answer: {}", said.trim()))
+        EngineError::Internal(format!("git gave no answer: {}", said.trim()))
     }
 }

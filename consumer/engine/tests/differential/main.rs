@@ -17,10 +17,10 @@ mod rng;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use backstack_engine::Control;
 use backstack_engine::git::Git;
 use backstack_engine::plan::{BranchReplay, Onto, Plan};
 use backstack_engine::replay::{Committer, Replayed, replay};
+use backstack_engine::{Control, EngineError};
 use backstack_schemas::{BranchName, ObjectId};
 use git2::{Oid, Repository};
 
@@ -88,13 +88,47 @@ impl Tally {
         let work_tree = WorkTree::init(dir);
         let repo = Repository::open(dir).unwrap();
         let histories: Vec<History> = seeds.map(|seed| history::write(&repo, seed)).collect();
-        let plan = plan(&work_tree, &histories);
-        let replayed = run(&work_tree.git_dir(), &plan);
-        self.check_objects(&work_tree, &replayed);
-        let sides = Sides::new(&repo, &plan, &replayed);
-        for history in &histories {
-            self.history(&work_tree, history, &sides);
+        let all: Vec<&History> = histories.iter().collect();
+        if self.compare(&work_tree, &all).is_ok() {
+            return;
         }
+        // Git itself aborts at some merges (assertions in merge-ort); find out whose they are.
+        for history in all {
+            if let Err(error) = self.compare(&work_tree, &[history]) {
+                self.aborted(&work_tree, history, &error);
+            }
+        }
+    }
+
+    /// Replays histories and compares them; `Err` where the engine could not replay them.
+    fn compare(&mut self, work_tree: &WorkTree, histories: &[&History]) -> Result<(), EngineError> {
+        let plan = plan(work_tree, histories);
+        let replayed = run(&work_tree.git_dir(), &plan)?;
+        self.check_objects(work_tree, &replayed);
+        let repo = Repository::open(work_tree.git_dir()).unwrap();
+        let sides = Sides::new(&repo, &plan, &replayed);
+        for history in histories {
+            self.history(work_tree, history, &sides);
+        }
+        Ok(())
+    }
+
+    /// Where the engine gave up since git aborted, a rebase aborts, too.
+    fn aborted(&mut self, work_tree: &WorkTree, history: &History, error: &EngineError) {
+        eprintln!("seed {}: {error}", history.seed);
+        let mut onto = history.onto;
+        for branch in &history.branches {
+            match work_tree.rebase(branch, onto) {
+                Ok(Rebased::Clean { head, .. }) => onto = head,
+                Ok(Rebased::Conflict { .. }) => break,
+                Err(_) => {
+                    self.refused += 1;
+                    return;
+                }
+            }
+        }
+        let difference = format!("seed {}: git rebases what gave: {error}", history.seed);
+        self.differences.push(difference);
     }
 
     /// Rebases a history's branches one upon the other and compares each.
@@ -160,7 +194,7 @@ impl Tally {
     }
 }
 
-fn run(git_dir: &Path, plan: &Plan) -> Replayed {
+fn run(git_dir: &Path, plan: &Plan) -> Result<Replayed, EngineError> {
     let git = Git::discover(None).unwrap();
     let committer = Committer {
         name: NAME.to_owned(),
@@ -175,10 +209,9 @@ fn run(git_dir: &Path, plan: &Plan) -> Replayed {
         &Control::unbounded(),
         &|_, _| {},
     )
-    .unwrap()
 }
 
-fn plan(work_tree: &WorkTree, histories: &[History]) -> Plan {
+fn plan(work_tree: &WorkTree, histories: &[&History]) -> Plan {
     let mut plan = Plan::default();
     let mut below: HashMap<u64, BranchName> = HashMap::new();
     for history in histories {
