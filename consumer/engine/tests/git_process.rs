@@ -196,7 +196,7 @@ fn the_operators_file_is_read_and_the_engines_settings_stand_above_it() {
     };
     let read = |command: backstack_engine::git::GitCommand, key: &str| {
         let output = command
-            .args(["config", "get", key])
+            .args(["config", "--get", key])
             .run(&Control::within(PATIENCE))
             .unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()

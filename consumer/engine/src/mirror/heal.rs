@@ -61,7 +61,7 @@ const CONFIG: &str = "\
 \tauto = false
 ";
 
-/// Opens the mirror at `path`, made or healed as need be, and puts the marker into it.
+/// Opens the mirror at `path`, made or healed as need be, and notes that it is in use.
 pub(super) fn open(
     store: &MirrorStore,
     path: &Path,
