@@ -38,6 +38,12 @@ pub(super) enum Parsed {
 
 /// Parses the record at the start of `bytes`.
 pub(super) fn parse(bytes: &[u8]) -> Parsed {
+    // Told at once: a field of something else may never end.
+    if !b"0\0".starts_with(&bytes[..bytes.len().min(2)])
+        && !b"1\0".starts_with(&bytes[..bytes.len().min(2)])
+    {
+        return Parsed::Garbage;
+    }
     let mut fields = Fields { bytes, at: 0 };
     match record(&mut fields) {
         Ok(record) => Parsed::Whole(record, fields.at),
@@ -283,6 +289,7 @@ mod tests {
         ] {
             assert_eq!(parse(&bytes(bad)), Parsed::Garbage, "{bad:?}");
         }
+        assert_eq!(parse(b"fatal: no field ends here"), Parsed::Garbage);
     }
 
     #[test]

@@ -10,28 +10,29 @@ pub type Entry = (u32, Vec<u8>);
 /// All entries by path. No path is a directory of another.
 pub type Files = BTreeMap<Vec<u8>, Entry>;
 
+// None is a word of git's messages.
 const NAMES: [&[u8]; 12] = [
-    b"a",
+    b"aa",
     b"b",
     b"c",
     b"d.txt",
     b"e.c",
     b"f.bin",
-    b"a.b",
-    b"a-",
+    b"aa.b",
+    b"aa-",
     b"n\xff",
     b"\xc3\xa4",
-    b"x y",
+    b"x yy",
     b"zz",
 ];
 const DIRS: [&[u8]; 7] = [
     b"",
-    b"a/",
+    b"aa/",
     b"lib/",
     b"src/",
     b"src/deep/",
     b"src/deep/er/",
-    b"lib/a.b/",
+    b"lib/aa.b/",
 ];
 
 const FILE: u32 = 0o100_644;

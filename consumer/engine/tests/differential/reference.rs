@@ -85,15 +85,21 @@ impl WorkTree {
     }
 
     /// Commits of a range without merges, in the order a rebase takes them. A rebase of a whole
-    /// history (`--root`) leaves out what `upstream` has by patch-id.
+    /// history (`--root`) leaves out what `upstream` has by patch-id, but for empty commits.
     pub fn own_commits(&self, range: &str, upstream: Option<Oid>) -> Vec<Oid> {
-        let mut arguments = vec!["rev-list", "--topo-order", "--reverse", "--no-merges"];
-        let both = upstream.map(|upstream| format!("{upstream}...{range}"));
-        match &both {
-            Some(both) => arguments.extend(["--right-only", "--cherry-pick", both]),
-            None => arguments.push(range),
-        }
-        lines(&self.git(&arguments))
+        let list = ["rev-list", "--topo-order", "--reverse", "--no-merges"];
+        let Some(upstream) = upstream else {
+            return lines(&self.git(&[&list[..], &[range]].concat()));
+        };
+        let both = format!("{upstream}...{range}");
+        let marked = self.git(&[&list[..], &["--right-only", "--cherry-mark", &both]].concat());
+        let repo = Repository::open(&self.dir).unwrap();
+        let is_own = |line: &&str| line.starts_with('+') || is_empty(&repo, &line[1..]);
+        marked
+            .lines()
+            .filter(is_own)
+            .map(|line| Oid::from_str(&line[1..]).unwrap())
+            .collect()
     }
 
     /// Merge commits of a range.
@@ -140,6 +146,14 @@ impl WorkTree {
             .map(|path| (plain(path), kind_in(said, path)))
             .collect()
     }
+}
+
+/// Whether a commit has its parent's tree.
+fn is_empty(repo: &Repository, id: &str) -> bool {
+    let commit = repo.find_commit(Oid::from_str(id).unwrap()).unwrap();
+    commit
+        .parent(0)
+        .is_ok_and(|parent| parent.tree_id() == commit.tree_id())
 }
 
 fn lines(output: &str) -> Vec<Oid> {
@@ -190,14 +204,24 @@ fn kind_in(said: &str, path: &str) -> ConflictKind {
             Some((start, rest)) if start.starts_with("CONFLICT (file location)") => rest,
             _ => line,
         };
-        let mut words = line.split([' ', ':', ',', ';', '\n']);
-        // Paths with a space in them stand among the others of a line.
-        words.any(|word| word == path || word == plain || word.strip_suffix('.') == Some(&plain))
-            || plain.contains(' ') && line.contains(&plain)
+        [path, &plain].iter().any(|path| stands_in(line, path))
     };
     let of_path: Vec<&str> = said.lines().filter(|line| names(line)).collect();
     KINDS
         .iter()
         .find(|(text, _)| of_path.iter().any(|line| line.contains(text)))
         .map_or(ConflictKind::Content, |(_, kind)| *kind)
+}
+
+/// Whether a path stands in a message as a word of its own.
+fn stands_in(line: &str, path: &str) -> bool {
+    line.match_indices(path).any(|(at, _)| {
+        let before = line[..at].chars().next_back();
+        let after = line[at + path.len()..]
+            .trim_start_matches('.')
+            .chars()
+            .next();
+        let apart = |c: Option<char>| c.is_none_or(|c| " :,;".contains(c));
+        apart(before) && apart(after)
+    })
 }
