@@ -184,6 +184,66 @@ fn what_a_parent_gave_up_and_took_back_is_the_parents() {
 }
 
 #[test]
+fn what_a_parent_gave_up_in_another_version_stays_in_the_child() {
+    // Rewritten, which the child has not followed yet, and then reset.
+    assert_all(
+        "T1 a1 a2 b1
+         T1 a1' a2'",
+        "main T1
+         a<main a1' base=T1 former=a2',a2
+         b<a b1 base=a2",
+        "b: a2 b1 onto a1'
+         a stays, base T1",
+    );
+    // Replaced by something else, which was given up in turn, and what was left rewritten.
+    assert_all(
+        "T1 a1 a2 b1
+         a1 a3
+         T1 a1'",
+        "main T1
+         a<main a1' base=T1 former=a1,a3,a2
+         b<a b1 base=a2",
+        "b: a2 b1 onto a1'
+         a stays, base T1",
+    );
+    // Reset, and taken up again in another version.
+    assert_all(
+        "T1 a1 a2 b1
+         a1 a2'",
+        "main T1
+         a<main a2' base=T1 former=a1,a2
+         b<a b1 base=a2",
+        "b: b1 onto a2'
+         a stays, base T1",
+    );
+}
+
+#[test]
+fn what_a_branch_merged_from_trunk_is_not_its_own() {
+    let drawing = "
+        T1 T2
+        T1 a1 a2
+        a1 b1
+        m(b1+T2) b2";
+    let rows = "
+        main T2
+        a<main a2 base=T1
+        b<a b2 base=a1";
+    assert_all(
+        drawing,
+        rows,
+        "a: a1 a2 onto T2
+         b: (m) b1 b2 onto <a>",
+    );
+    assert_plan(
+        drawing,
+        rows,
+        &Goal::Only(name("b")),
+        "b: (m) b1 b2 onto a2",
+    );
+}
+
+#[test]
 fn a_version_nobody_recorded_makes_the_base_ambiguous() {
     let drawing = "
         T1 a1
@@ -562,6 +622,7 @@ fn registering_finds_the_nearest_branch_below() {
         same<b n2
         untracked n1
         new n2
+        low<new n1
         above<new up";
     assert_eq!(drawn.register(rows, "new", "", ""), "n2 on b, base b1");
     assert_eq!(drawn.register(rows, "new", "a", ""), "n2 on a, base a2");
