@@ -3,7 +3,6 @@
 //! A *landing* is a place on trunk that has one own commit, or all of them. An own commit is merged
 //! where one of its landings has no later commit that undoes it, alone or together with the others.
 
-use std::collections::HashSet;
 use std::rc::Rc;
 
 use backstack_schemas::outcome::MergedHow;
@@ -99,12 +98,11 @@ impl<'a> Judge<'a> {
         case: &'c Case,
         mut open: Vec<&'c OwnCommit>,
     ) -> Result<Option<MergedHow>, EngineError> {
-        let old = self.trunk.in_history(&case.since);
-        self.settle_singly(case, &old, &mut open)?;
+        self.settle_singly(case, &mut open)?;
         if open.is_empty() {
             return Ok(Some(MergedHow::PatchId));
         }
-        self.settle_together(case, &old, &mut open)?;
+        self.settle_together(case, &mut open)?;
         Ok(open.is_empty().then_some(MergedHow::Squash))
     }
 
@@ -112,16 +110,10 @@ impl<'a> Judge<'a> {
     fn settle_singly(
         &mut self,
         case: &Case,
-        old: &Marked,
         open: &mut Vec<&OwnCommit>,
     ) -> Result<(), EngineError> {
-        let mut taken = HashSet::new();
         try_retain(open, |own| match own {
-            OwnCommit::Plain(change) => {
-                let landed = self.single_landing(case, change, old, &taken)?;
-                taken.extend(landed);
-                Ok(landed.is_none())
-            }
+            OwnCommit::Plain(change) => Ok(!self.landed_singly(case, change)?),
             _ => Ok(true),
         })?;
         // Merging is dear, and of use only where the merges are all that is open.
@@ -136,32 +128,23 @@ impl<'a> Judge<'a> {
         })
     }
 
-    /// Position of a commit that is exactly `change` and stands.
-    fn single_landing(
-        &mut self,
-        case: &Case,
-        change: &Change,
-        old: &Marked,
-        taken: &HashSet<usize>,
-    ) -> Result<Option<usize>, EngineError> {
+    /// Whether some trunk commit is exactly `change`, and stands.
+    fn landed_singly(&mut self, case: &Case, change: &Change) -> Result<bool, EngineError> {
         let trunk = self.trunk;
         for (position, landed) in trunk.touching(change.paths.forward) {
-            let free = !old.has(position) && !taken.contains(&position);
-            if free && self.is_landing(case, change, position, landed)? {
-                let landing = self.at(position, landed);
-                if !self.is_undone(case, Some(change), &landing)? {
-                    return Ok(Some(position));
-                }
+            if self.is_landing(case, change, position, landed)?
+                && !self.is_undone(case, Some(change), &self.at(position, landed))?
+            {
+                return Ok(true);
             }
         }
-        Ok(None)
+        Ok(false)
     }
 
     /// Takes out of `open` the commits that stand on trunk since all of them landed as one.
     fn settle_together(
         &mut self,
         case: &Case,
-        old: &Marked,
         open: &mut Vec<&OwnCommit>,
     ) -> Result<(), EngineError> {
         let trunk = self.trunk;
@@ -173,7 +156,6 @@ impl<'a> Judge<'a> {
         for (change, part) in whole.chain(part) {
             for (position, landed) in trunk.touching(change.paths.forward) {
                 if !open.is_empty()
-                    && !old.has(position)
                     && self.is_landing(case, change, position, landed)?
                     && self.holds(landed, part)?
                 {

@@ -592,17 +592,82 @@ fn a_file_that_becomes_a_directory() {
 }
 
 #[test]
-fn two_equal_commits_need_two_landings() {
+fn switched_on_and_off_and_on() {
     let repo = Repo::start();
     repo.branch("a", "main");
-    for _ in 0..2 {
-        repo.edit_commit("app.txt", 3, "on");
-        repo.edit_commit("app.txt", 3, "app.txt line 3");
+    for line in ["on", "app.txt line 3", "on"] {
+        repo.edit_commit("app.txt", 3, line);
     }
-    repo.edit_commit("app.txt", 3, "on");
     let a = repo.track("a", "main");
     repo.checkout("main");
-    repo.git(&["cherry-pick", "a~4", "a~3"]);
+    repo.edit_commit("lib.txt", 3, "elsewhere");
+    repo.squash("a~2");
+    assert_eq!(repo.how(&a), Some(Squash), "all of it together is on");
+    repo.revert("main");
+    assert_eq!(repo.how(&a), None);
+}
+
+#[test]
+fn the_same_lines_added_elsewhere() {
+    for (by_branch, by_trunk) in [(5, 25), (25, 5)] {
+        let repo = Repo::start();
+        repo.branch("a", "main");
+        let line = repo
+            .read("app.txt")
+            .lines()
+            .nth(by_branch)
+            .unwrap()
+            .to_owned();
+        repo.edit_commit("app.txt", by_branch, &format!("}}\n{line}"));
+        let a = repo.track("a", "main");
+        repo.checkout("main");
+        let line = repo
+            .read("app.txt")
+            .lines()
+            .nth(by_trunk)
+            .unwrap()
+            .to_owned();
+        repo.edit_commit("app.txt", by_trunk, &format!("}}\n{line}"));
+        assert_eq!(repo.how(&a), None);
+    }
+}
+
+#[test]
+fn the_same_lines_removed_elsewhere_are_no_revert() {
+    let repo = Repo::start();
+    repo.edit_commit("app.txt", 25, "}");
+    repo.branch("a", "main");
+    repo.edit_commit("app.txt", 5, "}\nand");
+    let a = repo.track("a", "main");
+    repo.checkout("main");
+    repo.squash("a");
+    assert_eq!(repo.how(&a), Some(PatchId));
+    repo.edit("app.txt", 5, "app.txt line 5");
+    repo.edit_commit("app.txt", 6, "and\n}");
+    assert_eq!(repo.how(&a), Some(PatchId));
+}
+
+#[test]
+fn commits_thrown_away_for_trunks() {
+    let (repo, a) = branch_of_two();
+    repo.git(&["branch", "-qf", "a", "main"]);
+    assert_eq!(repo.how(&a), None);
+    repo.edit_commit("lib.txt", 20, "trunk goes on");
+    assert_eq!(repo.how(&a), None);
+}
+
+#[test]
+fn only_an_empty_commit_on_top_of_trunks() {
+    let repo = Repo::start();
+    repo.git(&["branch", "a"]);
+    let mut a = repo.track("a", "main");
+    repo.edit_commit("app.txt", 3, "trunk goes on");
+    repo.git(&["branch", "-qf", "a", "main"]);
+    repo.checkout("a");
+    repo.commit("nothing");
+    a.recorded_head = Some(repo.id("a"));
+    repo.checkout("main");
+    repo.git(&["merge", "-q", "--no-ff", "--no-edit", "a"]);
     assert_eq!(repo.how(&a), None);
 }
 
