@@ -127,7 +127,7 @@ impl Session {
         })
         .await?;
         *self.mirror.get_mut() = Some(mirror);
-        done.map_err(|error| job_error(error))
+        done.map_err(job_error)
     }
 
     /// The stack as the engine takes it.
