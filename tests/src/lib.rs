@@ -24,13 +24,18 @@
 //! | what is on the remote, and what do people do there? | [`remote`] |
 //! | what runs, and where? | [`world`] |
 //! | how are actions published and rows awaited? | [`rows`] |
+//! | what did an action do to one stack? | [`scene`] |
+//! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
 
 pub mod program;
 pub mod remote;
 pub mod rows;
+pub mod scene;
+pub mod shown;
 pub mod world;
 
 pub use program::{Output, Program, Worker};
 pub use remote::Remote;
+pub use scene::Scene;
 pub use world::{Options, World};

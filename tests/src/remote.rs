@@ -220,6 +220,12 @@ impl Remote {
         id(self.revision(revision).id())
     }
 
+    /// The first line of a commit's message; `None` where the repository does not have it.
+    pub fn subject(&self, commit: ObjectId) -> Option<String> {
+        let found = self.git.find_commit_by_prefix(&commit.to_string());
+        found.ok().map(|commit| subject_of(&commit))
+    }
+
     /// Whether there is such a branch.
     pub fn has(&self, branch: &str) -> bool {
         self.find(branch).is_some()

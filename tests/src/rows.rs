@@ -14,7 +14,7 @@ use backstack_schemas::topology::{self, Bucket};
 use backstack_schemas::{
     Branch, BranchName, Job, JobId, RepoId, Repository, Task, TaskId, Timestamp,
 };
-use futures_util::StreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -188,6 +188,31 @@ impl World {
     pub async fn branch(&self, repo: &str, branch: &str) -> Option<Branch> {
         let key = topology::branch_key(&repo_id(repo), &branch_name(branch));
         self.row(Bucket::Branches, &key).await
+    }
+
+    /// All branch rows of a repository, by name.
+    pub async fn branches(&self, repo: &str) -> Vec<Branch> {
+        let bucket = self.bucket(Bucket::Branches).await;
+        let keys: Vec<String> = bucket
+            .keys()
+            .await
+            .expect("keys")
+            .try_collect()
+            .await
+            .expect("keys");
+        let mut rows = Vec::new();
+        for key in keys {
+            rows.extend(self.row::<Branch>(Bucket::Branches, &key).await);
+        }
+        rows.retain(|row| row.repo.as_str() == repo);
+        rows.sort_by(|one, other| one.branch.cmp(&other.branch));
+        rows
+    }
+
+    /// A task's row as it is now.
+    pub async fn task(&self, repo: &str, task: TaskId) -> Option<Task> {
+        self.row(Bucket::Tasks, &topology::task_key(&repo_id(repo), task))
+            .await
     }
 
     /// A repository's row as it is now.
