@@ -128,7 +128,8 @@ pub struct Worker {
 
 impl Worker {
     /// Starts a worker with a state directory of its own and waits until it pulls at every
-    /// consumer. `arguments` go after the harness's own and, given twice, count.
+    /// consumer. `arguments` go after the harness's own; the ack wait and the replicas are the
+    /// world's.
     pub async fn start(world: &World, arguments: &[&str]) -> Self {
         let worker = Self::launch(world, arguments);
         worker.ready(world).await;
