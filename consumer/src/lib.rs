@@ -21,6 +21,7 @@
 //! | what do the actions do? | [`workflow`], [`projection`] |
 //! | where does a message go that is no action? | [`dead_letter`] |
 //! | what of jobs whose message is gone, or tasks that wait for one? | [`lost`], [`tasks`] |
+//! | how do mirrors stay within their budget? | [`housekeeping`] |
 //! | how is it all run on one machine? | [`dev`] |
 
 pub mod boot_time;
@@ -29,6 +30,7 @@ pub mod dead_letter;
 pub mod decide;
 pub mod delivery;
 pub mod dev;
+pub mod housekeeping;
 pub mod keeper;
 pub mod line;
 pub mod lost;

@@ -51,6 +51,7 @@ async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
             }
             .fill_in(&before, &mut rows)?;
             mirror.set_pins(&named)?;
+            mirror.maintain(&control)?;
             Ok(rows)
         })
         .await?;

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dead_letter::DeadLetters;
+use crate::housekeeping::keep_mirrors_within_budget;
 use crate::keeper::Keeper;
 use crate::line::Lines;
 use crate::lost::watch_for_lost_jobs;
@@ -65,7 +66,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let lines = Lines::new(Arc::clone(&runner));
     let (connections, seen) = watch::channel(0);
     let counting = tokio::spawn(count_connections(client.clone(), connections));
-    let sweeping = tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
+    tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
+    if config.mirror_budget.is_some() {
+        tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
+    }
     let pulls = Pulls::new(Arc::clone(&runner), Arc::clone(&lines), seen);
     tracing::info!(
         worker = %runner.worker,
@@ -77,7 +81,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     pulls.run().await;
     drain(&config, &runner, &lines).await;
     counting.abort();
-    sweeping.abort();
     // What was settled last must be on the wire before the connection goes.
     if let Err(error) = client.flush().await {
         tracing::warn!(%error, "the connection was gone before the last words were sent");

@@ -135,6 +135,11 @@ impl Workflow {
         }
     }
 
+    /// The mirrors.
+    pub(crate) fn store(&self) -> &MirrorStore {
+        &self.store
+    }
+
     /// The buckets.
     pub(crate) fn rows(&self) -> &Rows {
         &self.rows

@@ -123,6 +123,10 @@ impl Session {
         };
         let (mirror, done) = blocking(move || {
             let done = work(&mut mirror);
+            // Whatever could not be read may be damaged; the next run looks before it works on it.
+            if matches!(done, Err(EngineError::Internal(_))) {
+                mirror.mark_damaged();
+            }
             (mirror, done)
         })
         .await?;
