@@ -298,6 +298,49 @@ fn a_revert_of_the_merge() {
 }
 
 #[test]
+fn a_revert_of_the_merge_of_a_branch_that_had_merged_trunk() {
+    let (repo, a) = branch_of_two();
+    repo.checkout("a");
+    repo.git(&["merge", "-q", "--no-edit", "main"]);
+    repo.checkout("main");
+    repo.edit_commit("lib.txt", 20, "meanwhile");
+    repo.git(&["merge", "-q", "--no-ff", "--no-edit", "a"]);
+    assert_eq!(repo.how(&a), Some(Ancestor));
+    repo.git(&["revert", "--no-edit", "-m", "1", "main"]);
+    assert_eq!(repo.how(&a), None);
+}
+
+#[test]
+fn an_undo_that_conflicts_where_it_would_be_exact_leaves_a_doubt() {
+    let repo = Repo::start();
+    repo.branch("a", "main");
+    repo.edit_commit("app.txt", 3, "first");
+    let a = repo.track("a", "main");
+    repo.checkout("main");
+    let squash = repo.squash("a");
+    repo.edit_commit("app.txt", 4, "right beside");
+    let output = repo.try_git(&["revert", "--no-edit", &squash.to_string()]);
+    assert!(!output.status.success(), "it conflicts");
+    repo.git(&["reset", "-q", "--hard"]);
+    repo.edit_commit("app.txt", 3, "app.txt line 3");
+    assert_eq!(repo.how(&a), None);
+}
+
+#[test]
+fn a_revert_put_back_where_that_would_conflict_leaves_a_doubt() {
+    let repo = Repo::start();
+    repo.branch("a", "main");
+    repo.edit_commit("app.txt", 3, "first");
+    let a = repo.track("a", "main");
+    repo.checkout("main");
+    let squash = repo.squash("a");
+    repo.revert(&squash.to_string());
+    repo.edit_commit("app.txt", 4, "right beside");
+    repo.edit_commit("app.txt", 3, "first");
+    assert_eq!(repo.how(&a), None);
+}
+
+#[test]
 fn a_revert_inside_what_was_merged_on_top() {
     let (repo, a) = branch_of_two();
     repo.branch("b", "a");
@@ -396,6 +439,25 @@ fn the_same_change_from_before_the_branch_is_not_its_merge() {
     repo.checkout("main");
     repo.edit_commit("lib.txt", 3, "trunk goes on");
     assert_eq!(repo.how(&a), None);
+}
+
+#[test]
+fn the_same_change_from_before_the_branch_beside_an_older_branch() {
+    let repo = Repo::start();
+    repo.branch("old", "main");
+    repo.edit_commit("lib.txt", 20, "old");
+    let old = repo.track("old", "main");
+    repo.checkout("main");
+    for line in ["first", "something else", "app.txt line 3"] {
+        repo.edit_commit("app.txt", 3, line);
+    }
+    repo.branch("a", "main");
+    repo.edit_commit("app.txt", 3, "first");
+    let a = repo.track("a", "main");
+    repo.checkout("main");
+    repo.squash("old");
+    let merged = repo.merged(&[&old, &a]);
+    assert_eq!(merged, [("old".to_owned(), PatchId)]);
 }
 
 #[test]
