@@ -21,6 +21,7 @@ mod repo;
 mod restack;
 mod stack;
 mod sync;
+mod task;
 mod unregister;
 mod watch;
 
@@ -82,6 +83,9 @@ enum Command {
     Watch(watch::Watch),
     /// Draw the tracked branches of a repository, each with its state
     Stack(stack::Stack),
+    /// Create and list tasks, pieces of work on one branch each
+    #[command(subcommand)]
+    Task(task::TaskCommand),
     /// Check that NATS is there, set up, permitted, and has a worker
     Doctor(doctor::Doctor),
 }
@@ -141,6 +145,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Jobs(command) => command.run(&session).await,
         Command::Watch(command) => command.run(&session).await,
         Command::Stack(command) => command.run(&session).await,
+        Command::Task(command) => command.run(&session).await,
         Command::Doctor(doctor) => doctor.run(&cli.connection, &session.out).await,
     }
 }

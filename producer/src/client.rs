@@ -11,16 +11,18 @@
 mod jobs;
 mod publish;
 mod repos;
+mod tasks;
 mod watch;
 
 use std::time::Duration;
 
 use async_nats::Client as Nats;
-use backstack_schemas::{InvalidAction, JobId, JobStatus, RepoId, Topology};
+use backstack_schemas::{BranchName, InvalidAction, JobId, JobStatus, RepoId, TaskId, Topology};
 
 pub use jobs::{Cancelled, Found, Unreadable};
 pub use publish::Published;
 pub use repos::{Added, Removed};
+pub use tasks::{MAX_TITLE, SYNC_MAX_AGE};
 pub use watch::{Change, Changes, JobUpdate, JobWatch};
 
 use crate::api::ApiError;
@@ -145,6 +147,22 @@ pub enum ClientError {
         what: &'static str,
         /// What it is.
         is: String,
+    },
+    /// Another task has the branch.
+    #[error("{branch} has a task already, {task_id}; see `backstack task list {repo}`")]
+    BranchHasTask {
+        /// The repository.
+        repo: RepoId,
+        /// The branch.
+        branch: BranchName,
+        /// Its task.
+        task_id: TaskId,
+    },
+    /// A task's title that will not do.
+    #[error("the title has {characters} characters; it must have 1 to {limit}", limit = MAX_TITLE)]
+    BadTitle {
+        /// How many it has.
+        characters: usize,
     },
     /// There is no such repository.
     #[error("there is no repository {repo}; see `backstack repo list`")]

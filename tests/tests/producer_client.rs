@@ -11,7 +11,8 @@ use backstack_producer::topology::ensure;
 use backstack_producer::{Client, ClientError, ConnectOptions, api, connect};
 use backstack_schemas::topology::{Bucket, Choices, job_key};
 use backstack_schemas::{
-    Action, ActionMessage, Job, JobEvent, JobId, JobResult, JobStatus, RepoId, Topology, WorkerId,
+    Action, ActionMessage, Job, JobEvent, JobId, JobResult, JobStatus, RepoId, SyncStatus,
+    TaskStatus, Timestamp, Topology, WorkerId,
 };
 use common::Server;
 use futures_util::StreamExt as _;
@@ -468,4 +469,122 @@ async fn everything_that_happens_to_a_repository_is_heard() {
         panic!("{change:?}");
     };
     assert!(matches!(*event, RowEvent::Row { ref row, .. } if row.value.spec.repo == web()));
+}
+
+/// A repository that was synced `ago`, with one branch.
+async fn synced(client: &Client, ago: Duration) {
+    let url = "https://git.example/web.git".parse().unwrap();
+    let mut repo = client
+        .add_repo(&web(), url, None)
+        .await
+        .unwrap()
+        .repository()
+        .clone();
+    let now = client.rows().clock().now();
+    let then = now.unix_millis() - i64::try_from(ago.as_millis()).unwrap();
+    repo.sync.status = SyncStatus::Synced;
+    repo.sync.synced_at = Timestamp::from_unix_millis(then);
+    client
+        .rows()
+        .put(Bucket::Repos, "web", &repo)
+        .await
+        .unwrap();
+    let row = json!({
+        "repo": "web", "branch": "a", "head": "1".repeat(40), "is_trunk": false, "tracked": true,
+        "parent": "main", "first_seen_at": now, "updated_at": now,
+    });
+    client
+        .rows()
+        .put(Bucket::Branches, "web.a", &row)
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn a_task_on_a_branch_that_a_recent_sync_saw_is_ready_at_once() {
+    let (_server, client) = installation().await;
+    synced(&client, Duration::from_secs(60)).await;
+    let branch = "a".parse().unwrap();
+    let task = client
+        .create_task(&web(), &branch, "Login form", None)
+        .await
+        .unwrap();
+    assert_eq!(task.status, TaskStatus::Ready);
+    assert_eq!(task.parent.as_ref().unwrap().as_str(), "main");
+    assert_eq!(
+        client.tasks(&web()).await.unwrap().rows.as_slice(),
+        std::slice::from_ref(&task)
+    );
+    assert!(client.jobs(None, None).await.unwrap().rows.is_empty());
+
+    let error = client
+        .create_task(&web(), &branch, "Another", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::BranchHasTask { task_id, .. } if task_id == task.task_id));
+}
+
+#[tokio::test]
+async fn a_task_on_a_branch_that_is_not_known_well_asks_for_it() {
+    let (_server, client) = installation().await;
+    synced(&client, Duration::from_secs(600)).await;
+    for name in ["a", "unknown"] {
+        let branch = name.parse().unwrap();
+        let task = client
+            .create_task(&web(), &branch, "Login form", None)
+            .await
+            .unwrap();
+        assert_eq!(task.status, TaskStatus::PendingBranchAttach);
+        let job = client
+            .job(&web(), task.job_id.unwrap())
+            .await
+            .unwrap()
+            .unwrap()
+            .value;
+        assert_eq!(job.spec.action, "register_existing_branch");
+        assert_eq!(job.spec.task_id, Some(task.task_id));
+        assert_eq!(job.spec.branch, Some(branch));
+    }
+}
+
+#[tokio::test]
+async fn of_several_who_create_a_task_on_one_branch_at_once_one_does() {
+    let (_server, client) = installation().await;
+    synced(&client, Duration::ZERO).await;
+    let branch = "a".parse().unwrap();
+    let web = web();
+    let creating = (0..8).map(|_| client.create_task(&web, &branch, "Login form", None));
+    let results = futures_util::future::join_all(creating).await;
+    let winner = results
+        .iter()
+        .find_map(|result| result.as_ref().ok())
+        .unwrap()
+        .task_id;
+    for result in results {
+        match result {
+            Ok(task) => assert_eq!(task.task_id, winner),
+            Err(ClientError::BranchHasTask { task_id, .. }) => assert_eq!(task_id, winner),
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(client.tasks(&web).await.unwrap().rows.len(), 1);
+}
+
+#[tokio::test]
+async fn a_task_needs_a_repository_and_a_title() {
+    let (_server, client) = installation().await;
+    let branch = "a".parse().unwrap();
+    let error = client
+        .create_task(&web(), &branch, "Login form", None)
+        .await
+        .unwrap_err();
+    assert!(matches!(error, ClientError::NoSuchRepo { .. }), "{error}");
+    let error = client
+        .create_task(&web(), &branch, "", None)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, ClientError::BadTitle { characters: 0 }),
+        "{error}"
+    );
 }

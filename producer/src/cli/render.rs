@@ -10,6 +10,7 @@ mod repo;
 mod result;
 mod stack;
 mod table;
+mod task;
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub use job::{accepted, job_line, job_report, job_table, progress_words, step_li
 pub use repo::repo_table;
 pub use stack::stack_tree;
 pub use table::Table;
+pub use task::{created_task, task_table};
 
 /// What the reader's screen can show.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -54,10 +54,29 @@ impl Client {
     pub async fn publish(
         &self,
         repo: &RepoId,
-        mut message: ActionMessage,
+        message: ActionMessage,
     ) -> Result<Published, ClientError> {
-        let is_ours = message.job_id.is_none();
-        let job_id = *message.job_id.get_or_insert_with(JobId::generate);
+        match message.job_id {
+            Some(job_id) => self.publish_as(repo, job_id, false, message).await,
+            None => {
+                let job_id = JobId::generate();
+                self.publish_as(repo, job_id, true, message).await
+            }
+        }
+    }
+
+    /// Publishes under an id. It is ours where it was made here, so that nobody else has it.
+    pub(super) async fn publish_as(
+        &self,
+        repo: &RepoId,
+        job_id: JobId,
+        is_ours: bool,
+        message: ActionMessage,
+    ) -> Result<Published, ClientError> {
+        let message = ActionMessage {
+            job_id: Some(job_id),
+            ..message
+        };
         let payload = checked(repo, job_id, &message)?;
         let ack = self
             .publish_message(repo, job_id, &message, payload)
