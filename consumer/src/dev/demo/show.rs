@@ -18,7 +18,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 const INDENT: &str = "   ";
 
 /// Where texts are folded, unless the screen is narrower; and where, however narrow it is.
-const COLUMNS: usize = 92;
+const COLUMNS: usize = 90;
 const MIN_COLUMNS: usize = 30;
 
 /// Standard output, and where the story stands.
@@ -33,8 +33,13 @@ impl Show {
     /// Looks at what stands at the other end of standard output.
     pub(super) fn new() -> Self {
         let output = Output::new(false);
+        let width = output.screen.width;
         Self {
-            screen: output.screen,
+            // What is drawn is indented, and must not be wider for that.
+            screen: Screen {
+                width: width.map(|width| width.saturating_sub(INDENT.len())),
+                ..output.screen
+            },
             bars: output.bars,
             act: 0,
         }
@@ -51,7 +56,7 @@ impl Show {
     pub(super) fn act(&mut self, title: &str, why: &str) -> io::Result<()> {
         self.act += 1;
         let title = format!("{}. {title}", self.act);
-        let line = self.sign("─", "-").repeat(self.columns());
+        let line = self.sign("─", "-").repeat(self.columns() + INDENT.len());
         print("")?;
         print(&self.paint(Style::new().dim(), &line))?;
         print(&self.paint(Style::new().bold().cyan(), &title))?;
@@ -60,7 +65,7 @@ impl Show {
 
     /// A paragraph.
     pub(super) fn say(&self, text: &str) -> io::Result<()> {
-        print(&indented(&fold(text, self.columns() - INDENT.len())))
+        print(&indented(&fold(text, self.columns())))
     }
 
     /// A command that somebody would type for what comes next.
@@ -127,7 +132,10 @@ impl Show {
     }
 
     fn item(&self, style: Style, sign: &str, text: &str) -> io::Result<()> {
-        print(&format!("{INDENT}{} {text}", self.paint(style, sign)))
+        let hang = " ".repeat(console::measure_text_width(sign) + 1);
+        let text = fold(text, self.columns() - hang.len());
+        let text = text.replace('\n', &format!("\n{hang}"));
+        print(&indented(&format!("{} {text}", self.paint(style, sign))))
     }
 
     fn sign(&self, fancy: &'static str, plain: &'static str) -> &'static str {
@@ -208,8 +216,8 @@ impl Live {
 }
 
 fn bar() -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stdout())
-        .with_finish(ProgressFinish::AndClear);
+    let bar = ProgressBar::new_spinner().with_finish(ProgressFinish::AndClear);
+    bar.set_draw_target(ProgressDrawTarget::stdout());
     bar.enable_steady_tick(Duration::from_millis(100));
     bar
 }

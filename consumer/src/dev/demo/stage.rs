@@ -25,8 +25,9 @@ use crate::dev::nats_server::{NatsServer, PrivateServer, ServerOptions};
 use crate::dev::process::Process;
 
 /// How long a worker of the demo may be silent before its messages are delivered again. Short, so
-/// that nobody has to wait long for the second worker to take over.
-pub(super) const ACK_WAIT: Duration = Duration::from_secs(2);
+/// that nobody has to wait long for the second worker to take over; longer than a busy machine makes
+/// a worker that is alive wait.
+pub(super) const ACK_WAIT: Duration = Duration::from_secs(3);
 
 /// No job of the demo takes longer, killed or not.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -144,7 +144,17 @@ impl Story<'_> {
         self.show.command("backstack stack web")?;
         self.stack().await?;
         self.check_rows().await?;
-        only_moved(&before, &self.stage.remote.heads()?, &[])
+        only_moved(&before, &self.stage.remote.heads()?, &[])?;
+        ensure!(
+            self.conflicts_with_trunk("login-form").await?,
+            "login-form would merge"
+        );
+        self.show.say("")?;
+        self.show.say(
+            "login-form still has the commits that were squashed, and its next one changes the same file: \
+             merged or rebased as it is, it would conflict. A restack replays just its own commits.",
+        )?;
+        Ok(())
     }
 
     async fn a_restack_with_a_conflict(&mut self) -> Result<()> {
@@ -172,6 +182,10 @@ impl Story<'_> {
         only_moved(&before, &self.stage.remote.heads()?, &clean)?;
         self.expected.check_remote(&self.stage.remote, &clean)?;
         self.check_rows().await?;
+        ensure!(
+            !self.conflicts_with_trunk("login-form").await?,
+            "login-form conflicts"
+        );
         self.show.proved(
             "on the remote: 6 branches moved, each with just its own commits on its parent's new head",
         )?;
@@ -319,6 +333,13 @@ impl Story<'_> {
     pub(super) async fn check_rows(&self) -> Result<()> {
         let rows = self.stage.client.branches(&self.stage.repo).await?.rows;
         self.expected.check_rows(&self.stage.remote, &rows)
+    }
+
+    async fn conflicts_with_trunk(&self, name: &str) -> Result<bool> {
+        let rows = self.stage.client.branches(&self.stage.repo).await?.rows;
+        let row = rows.into_iter().find(|row| row.branch.as_str() == name);
+        let known = row.and_then(|row| row.conflicts_with_trunk);
+        known.with_context(|| format!("the row of {name} does not tell"))
     }
 
     pub(super) async fn needs_restack(&self) -> Result<Vec<String>> {
