@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use backstack_consumer::dev::nats_server::{self, NatsServer, PrivateServer, ServerOptions};
 use backstack_producer::{Client, ConnectOptions, connect};
+use backstack_schemas::Action;
 use rustix::process::{Pid, Signal};
 use tempfile::TempDir;
 
@@ -252,6 +253,34 @@ async fn dev_says_where_nats_is_stops_when_told_and_keeps_what_there_was() {
     assert!(client.repo(&repo).await.unwrap().is_some());
     dev.signal(Signal::TERM);
     assert_eq!(dev.wait().code(), Some(0), "{}", stderr(&dir));
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_dev_at_once_whatever_it_is_doing() {
+    let dir = tempfile::tempdir().unwrap();
+    let state = dir.path().join("state");
+    let arguments = ["dev", "--port", "0", "--state-dir", state.to_str().unwrap()];
+    let mut dev = Running::start(backstackd(&dir, &arguments));
+    let client = client_of(&dev.read_to("export NATS_URL=")).await;
+    until("the worker", || stderr(&dir).contains("ready for work"));
+
+    // A remote that takes connections and never says a word.
+    let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("https://{}/web.git", silent.local_addr().unwrap());
+    let repo = "web".parse().unwrap();
+    let remote = url.parse().unwrap();
+    client.add_repo(&repo, remote, None).await.unwrap();
+    let sync = Action::SyncRepo { restack: false };
+    client.publish(&repo, sync.into()).await.unwrap();
+    let _connection = silent.accept().await.unwrap();
+
+    dev.signal(Signal::INT);
+    until("the first signal", || stderr(&dir).contains("told to stop"));
+    dev.signal(Signal::INT);
+    assert_eq!(dev.wait().code(), Some(130), "{}", stderr(&dir));
+    until("everything it started to end", || {
+        processes_naming(dir.path()).is_empty()
+    });
 }
 
 /// A client of the server that `dev` names in this line.
