@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
+use async_nats::connection::State;
 use async_nats::{Client, Subject};
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -80,7 +81,12 @@ struct Latest {
 impl Hold {
     /// Whether the message is still ours.
     pub fn is_held(&self) -> bool {
-        !self.settled.load(Ordering::Acquire) && self.remaining() > Duration::ZERO
+        !self.is_settled() && self.remaining() > Duration::ZERO
+    }
+
+    /// Whether the message was settled or given up, so that it is never ours again.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Ordering::Acquire)
     }
 
     /// How long it stays ours without another sign of life: 0.95 of the ack wait since the last.
@@ -214,6 +220,14 @@ impl Delivery {
         self.hold.settled.store(true, Ordering::Release);
         if !held {
             tracing::debug!(sequence = self.sequence, "no longer ours: not settled");
+            return;
+        }
+        // What is sent now would go out when the connection is back, when it may no longer be ours.
+        if self.client.connection_state() != State::Connected {
+            tracing::warn!(
+                sequence = self.sequence,
+                "not settled: there is no connection"
+            );
             return;
         }
         let heard = self.client.request(self.hold.reply(), verdict.payload());

@@ -109,21 +109,25 @@ impl Rounds {
             let Some(Reverse(due)) = self.due.pop() else {
                 return;
             };
-            // A lapsed hold stays silent for good: its successor must not be disturbed.
-            let Some(hold) = due.hold.upgrade().filter(|hold| hold.is_held()) else {
+            let Some(hold) = due.hold.upgrade().filter(|hold| !hold.is_settled()) else {
                 continue;
             };
-            self.sign(hold).await;
+            // A lapsed hold stays silent, so that its successor is not disturbed, unless the message
+            // comes in here again.
+            if hold.is_held() {
+                self.sign(hold).await;
+            }
             self.push(due.hold, now);
         }
     }
 
     async fn sign(&self, hold: Arc<Hold>) {
-        if hold.is_running() {
-            tokio::spawn(sign_confirmed(self.client.clone(), hold, self.interval));
+        // What is sent now would go out when the connection is back, perhaps to a successor's harm.
+        if self.client.connection_state() != State::Connected {
             return;
         }
-        if self.client.connection_state() != State::Connected {
+        if hold.is_running() {
+            tokio::spawn(sign_confirmed(self.client.clone(), hold, self.interval));
             return;
         }
         let sent = BootTime::now();
