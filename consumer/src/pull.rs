@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::{Message, StatusCode, Subscriber};
+use async_nats::{Message, StatusCode, Subscriber, UnsubscribeError};
 use backstack_producer::rows::Rows;
 use backstack_schemas::topology::{Bucket, PARTITIONS, PRIORITY_GROUP, QueueSubject, job_key};
 use backstack_schemas::{JobStatus, Topology, WorkerId};
@@ -23,6 +23,9 @@ use crate::delivery::{Delivered, Verdict};
 use crate::line::Lines;
 use crate::message::StoredMessage;
 use crate::runner::Runner;
+
+/// How long taking back one pull may take when the worker stops; without a connection it takes forever.
+const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Priorities are 0 to 9, the lowest first.
 const PRIORITIES: u64 = 10;
@@ -169,17 +172,23 @@ impl Pulls {
 
     /// Takes the interest in further messages back, and hands back those that were on their way.
     async fn give_back(&self, mut replies: Subscriber, source: &Source) {
-        if let Err(error) = replies.drain().await {
-            tracing::debug!(source.consumer, %error, "could not unsubscribe");
-            return;
-        }
-        while let Some(message) = replies.next().await {
-            if let Some(delivered) = message.reply.as_ref().and_then(Delivered::parse) {
-                self.runner
-                    .hold(delivered)
-                    .settle(Verdict::Nak(Duration::ZERO))
-                    .await;
+        let hand_back = async {
+            replies.drain().await?;
+            while let Some(message) = replies.next().await {
+                if let Some(delivered) = message.reply.as_ref().and_then(Delivered::parse) {
+                    self.runner
+                        .hold(delivered)
+                        .settle(Verdict::Nak(Duration::ZERO))
+                        .await;
+                }
             }
+            Ok::<_, UnsubscribeError>(())
+        };
+        match tokio::time::timeout(GIVE_BACK_WITHIN, hand_back).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::debug!(source.consumer, %error, "could not unsubscribe"),
+            // The server forgets the pull with the connection, and delivers again what it had sent.
+            Err(_) => tracing::debug!(source.consumer, "the server did not confirm in time"),
         }
     }
 }

@@ -30,6 +30,9 @@ use crate::workflow::Workflow;
 /// How long handing back may take once running jobs have been told to stop.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long the connection may take to send what was written last.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Why the service could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum ServiceError {
@@ -82,8 +85,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     drain(&config, &runner, &lines).await;
     counting.abort();
     // What was settled last must be on the wire before the connection goes.
-    if let Err(error) = client.flush().await {
-        tracing::warn!(%error, "the connection was gone before the last words were sent");
+    if !matches!(
+        tokio::time::timeout(LAST_WORDS, client.flush()).await,
+        Ok(Ok(()))
+    ) {
+        tracing::warn!("the connection was gone before the last words were sent");
     }
     Ok(())
 }
@@ -126,8 +132,11 @@ async fn runner(
 /// Hands back what waits, lets what runs finish, and hands that back too when the time is up.
 async fn drain(config: &Config, runner: &Runner, lines: &Lines) {
     tracing::info!(held = lines.held(), "draining");
-    lines.hand_back_waiting().await;
-    if tokio::time::timeout(config.drain_timeout, lines.ended())
+    let all = async {
+        lines.hand_back_waiting().await;
+        lines.ended().await;
+    };
+    if tokio::time::timeout(config.drain_timeout, all)
         .await
         .is_ok()
     {

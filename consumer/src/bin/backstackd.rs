@@ -42,13 +42,16 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    runtime.block_on(async {
+    let code = runtime.block_on(async {
         match cli.command {
             Command::Run(config) => work(*config).await,
             Command::Dev(options) => work_alone(options).await,
             Command::Demo(server) => play(server).await,
         }
-    })
+    });
+    // A thread that did not stop within the drain must not hold the process.
+    runtime.shutdown_background();
+    code
 }
 
 /// The log goes to standard error; `BACKSTACK_LOG` says how much of it (`debug`, or as the tracing
