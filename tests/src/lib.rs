@@ -27,7 +27,9 @@
 //! | what did an action do to one stack? | [`scene`] |
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
+//! | how does a test act in the middle of a job? | [`gate`] |
 
+pub mod gate;
 pub mod program;
 pub mod remote;
 pub mod rows;
@@ -35,6 +37,7 @@ pub mod scene;
 pub mod shown;
 pub mod world;
 
+pub use gate::Gate;
 pub use program::{Output, Program, Worker};
 pub use remote::Remote;
 pub use scene::Scene;
