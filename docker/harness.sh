@@ -3,7 +3,7 @@
 # what is on the remote afterwards. Exits 0 only if all of it is as it should be.
 set -euo pipefail
 
-remote=/remotes/web-$$.git
+remote=${REMOTES:-/remotes}/web-$$.git
 repo=web-$$
 work=$(mktemp -d)
 export GIT_AUTHOR_NAME=harness GIT_AUTHOR_EMAIL=harness@example.com

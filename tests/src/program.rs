@@ -55,12 +55,31 @@ impl Program {
         Self::run(world, name, command)
     }
 
-    fn run(world: &World, name: String, mut command: Command) -> Self {
+    /// Starts a script that calls the programs by their names, with more variables than a program
+    /// of ours gets.
+    pub fn script(world: &World, path: &Path, variables: &[(&str, &OsStr)]) -> Self {
+        let name = format!("script-{}", world.next_number());
+        let mut command = Command::new("bash");
+        command.arg(path);
+        Self::run_with(world, name, command, variables)
+    }
+
+    fn run(world: &World, name: String, command: Command) -> Self {
+        Self::run_with(world, name, command, &[])
+    }
+
+    fn run_with(
+        world: &World,
+        name: String,
+        mut command: Command,
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let stdout = world.dir().join(format!("{name}.out"));
         let stderr = world.dir().join(format!("{name}.err"));
         let file = |path: &Path| File::create(path).expect("a file for output");
         set_environment(&mut command, world);
         command
+            .envs(variables.iter().copied())
             .current_dir(world.dir())
             .stdin(Stdio::null())
             .stdout(file(&stdout))
@@ -268,10 +287,12 @@ fn set_environment(command: &mut Command, world: &World) {
         .env(nats_server::ENV_VAR, &world::nats_server().path);
 }
 
+/// Where `backstack` and `backstackd` are.
+///
 /// Where the programs are, built if they are not there or older than this test.
 ///
 /// Cargo builds a test's own package and the libraries under it, not other packages' programs.
-fn binaries() -> &'static Path {
+pub fn binaries() -> &'static Path {
     static FOUND: OnceLock<PathBuf> = OnceLock::new();
     FOUND.get_or_init(|| {
         if let Some(elsewhere) = std::env::var_os(BIN_DIR) {
