@@ -11,6 +11,7 @@ use super::attributes::{ContentRules, same_attributes};
 use super::merge_tree::{MergeTree, Places};
 use super::objects::{NewObjects, Objects};
 use super::splice::{Stop, splice};
+use super::tree_cache::TreeCache;
 use super::xdiff;
 use crate::control::Control;
 use crate::error::EngineError;
@@ -45,7 +46,17 @@ impl Merger {
     ///
     /// [`EngineError::Internal`] where there is no repository.
     pub fn open(git_dir: &Path, git: &Git, control: &Control) -> Result<Self, EngineError> {
-        let objects = Objects::open(git_dir)?;
+        Self::sharing(git_dir, git, control, TreeCache::default())
+    }
+
+    /// As [`open`](Self::open), for one of several threads that share what they read.
+    pub(super) fn sharing(
+        git_dir: &Path,
+        git: &Git,
+        control: &Control,
+        trees: TreeCache,
+    ) -> Result<Self, EngineError> {
+        let objects = Objects::open(git_dir, trees)?;
         let version = git.version();
         Ok(Self {
             rules: ContentRules::of(&objects),

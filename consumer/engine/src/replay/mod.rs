@@ -21,7 +21,7 @@
 //! | question | module |
 //! |---|---|
 //! | which of the three ways of merging? | [`Merger`] |
-//! | when may a change be spliced in? | `splice`, on `tree` |
+//! | when may a change be spliced in? | `splice`, on `tree` and `tree_cache` |
 //! | how is one file merged, and when? | `xdiff`, `attributes` |
 //! | how is git asked, what does it answer? | `merge_tree`, `record` |
 //! | what does a commit keep? | `commit` |
@@ -48,6 +48,7 @@ mod quarantine;
 mod record;
 mod splice;
 mod tree;
+mod tree_cache;
 mod xdiff;
 mod zlib;
 
@@ -67,6 +68,7 @@ use crate::error::EngineError;
 use crate::git::Git;
 use crate::plan::{BranchReplay, Onto, Plan};
 use branch::{Fate, Grove};
+use tree_cache::TreeCache;
 
 /// Who commits, and not before when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -159,8 +161,9 @@ pub fn replay(
         fates: Mutex::new(Vec::with_capacity(plan.replays.len())),
         objects: Mutex::default(),
     };
+    let trees = TreeCache::default();
     let run = || {
-        let mut merger = Merger::open(git_dir, git, control)?;
+        let mut merger = Merger::sharing(git_dir, git, control, trees.clone())?;
         work.run(&mut merger, &plan.replays, committer, &|| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, plan.replays.len());
         })?;
@@ -169,14 +172,13 @@ pub fn replay(
     let cores = thread::available_parallelism().map_or(1, usize::from);
     match cores.min(stacks.len()) {
         0 => {}
-        1 => run()?,
         threads => thread::scope(|scope| {
-            let spawned: Vec<_> = (0..threads).map(|_| scope.spawn(run)).collect();
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
             // All are waited for; the first error in order is told.
-            spawned
+            others
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
-                .fold(Ok(()), Result::and)
+                .fold(run(), Result::and)
         })?,
     }
     work.result(&plan.replays)

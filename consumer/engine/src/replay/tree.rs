@@ -194,12 +194,7 @@ impl Tree {
 
     /// Number of leading entries that are the same bytes in both.
     fn skip_common_start(&self, new: &Self) -> (usize, usize) {
-        let same = self
-            .raw
-            .iter()
-            .zip(new.raw.iter())
-            .take_while(|(a, b)| a == b)
-            .count();
+        let same = common_start(&self.raw, &new.raw);
         let whole = |slot: &Slot| slot.nul as usize + 1 + ID <= same;
         let count = self
             .slots
@@ -327,6 +322,15 @@ fn write_entry(raw: &mut Vec<u8>, name: &[u8], item: Item) {
     raw.extend_from_slice(name);
     raw.push(0);
     raw.extend_from_slice(item.id.as_bytes());
+}
+
+/// Number of leading bytes that are the same.
+fn common_start(a: &[u8], b: &[u8]) -> usize {
+    const STEP: usize = 64;
+    let steps = a.chunks_exact(STEP).zip(b.chunks_exact(STEP));
+    let start = STEP * steps.take_while(|(a, b)| a == b).count();
+    let rest = a[start..].iter().zip(&b[start..]);
+    start + rest.take_while(|(a, b)| a == b).count()
 }
 
 /// Git's order of tree entries: by bytes, a directory's name as if it ended in a slash.
