@@ -68,15 +68,15 @@ mod tests {
     fn trees_are_forgotten_before_they_take_all_memory() {
         let cache = TreeCache::default();
         let mut raw = b"100644 ".to_vec();
-        raw.extend(vec![b'n'; LIMIT / 2]);
+        raw.extend(vec![b'n'; LIMIT / 4]);
         raw.extend([0; 21]);
         let tree = Arc::new(Tree::parse(raw.into()).unwrap());
         let id = |n| ObjectId::from_bytes([n; 20]);
-        for n in 0..3 {
+        for n in 0..4 {
             cache.insert(id(n), Arc::clone(&tree));
         }
         assert!(cache.get(id(0)).is_some());
-        cache.insert(id(3), tree);
-        assert!(cache.get(id(0)).is_none() && cache.get(id(3)).is_some());
+        cache.insert(id(4), tree);
+        assert!(cache.get(id(0)).is_none() && cache.get(id(4)).is_some());
     }
 }
