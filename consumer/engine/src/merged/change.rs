@@ -315,3 +315,42 @@ fn hash<T: Hash + ?Sized>(value: &T) -> u64 {
     value.hash(&mut hasher);
     hasher.finish()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn net(old: &[u8], new: &[u8]) -> u64 {
+        sum(new).wrapping_sub(sum(old))
+    }
+
+    proptest! {
+        #[test]
+        fn lines_alike_at_both_ends_cancel_out(old in "[ab\n]{0,12}", new in "[ab\n]{0,12}") {
+            let (old, new) = (old.as_bytes(), new.as_bytes());
+            let (left, right) = differing_lines(old, new);
+            prop_assert_eq!(net(left, right), net(old, new));
+        }
+
+        #[test]
+        fn what_stands_around_a_change_does_not_matter(
+            around in "([ab]{0,2}\n){0,4}",
+            old in "([ab]{0,2}\n){0,3}",
+            new in "([ab]{0,2}\n){0,3}",
+        ) {
+            let within = |change: &str| format!("{around}{change}{around}");
+            let (before, after) = (within(&old), within(&new));
+            let (left, right) = differing_lines(before.as_bytes(), after.as_bytes());
+            prop_assert_eq!(net(left, right), net(old.as_bytes(), new.as_bytes()));
+        }
+    }
+
+    #[test]
+    fn an_empty_line_counts() {
+        assert_ne!(sum(b"\n"), sum(b""));
+        assert_ne!(sum(b"a\n\n"), sum(b"a\n"));
+        assert_eq!(sum(b"a"), sum(b"a\n"));
+    }
+}

@@ -491,6 +491,23 @@ fn squashed_one_after_the_other() {
 }
 
 #[test]
+fn what_a_child_merged_from_its_parent_is_not_its_own() {
+    let (repo, _, b) = stack_of_two();
+    repo.checkout("a");
+    repo.edit_commit("app.txt", 27, "the parent goes on");
+    let a = repo.track("a", "main");
+    repo.checkout("b");
+    repo.git(&["merge", "-q", "--no-edit", "a"]);
+    repo.checkout("main");
+    repo.squash("a");
+    repo.git(&["cherry-pick", "b^~1", "b^"]);
+    assert_eq!(
+        repo.merged(&[&a, &b]),
+        [("a".to_owned(), Squash), ("b".to_owned(), PatchId)]
+    );
+}
+
+#[test]
 fn a_stack_squashed_into_one_commit() {
     let (repo, a, b) = stack_of_two();
     let squash = repo.squash("b");
