@@ -200,12 +200,12 @@ fn move_bar(bar: &ProgressBar, job: &Job, out: Output) {
         None => "{spinner} {prefix} {wide_msg} {elapsed}",
     };
     if let Ok(style) = ProgressStyle::with_template(template) {
-        let signs = if out.screen.unicode {
-            "█▉▊▋▌▍▎▏ "
+        let (bars, ticks) = if out.screen.unicode {
+            ("█▉▊▋▌▍▎▏ ", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏ ")
         } else {
-            "=> "
+            ("=> ", "-\\|/ ")
         };
-        bar.set_style(style.progress_chars(signs));
+        bar.set_style(style.progress_chars(bars).tick_chars(ticks));
     }
     if let Some(progress) = known {
         bar.set_length(progress.total);

@@ -19,16 +19,17 @@ use super::is_marker;
 use crate::api::{self, ApiError};
 
 /// How often the server gives a sign of life while there is nothing to send.
-const HEARTBEAT: Duration = Duration::from_secs(5);
+const HEARTBEAT: Duration = Duration::from_secs(2);
 
-/// How long silence may last.
-const SILENCE: Duration = Duration::from_secs(12);
+/// How long silence may last: a replica that dies takes its consumers with it.
+const SILENCE: Duration = Duration::from_secs(6);
 
 /// How often a feed looks whether its connection is still the one it began on.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long the server keeps a consumer that nobody listens to.
-const KEPT: Duration = Duration::from_secs(1);
+/// How long the server keeps a consumer that nobody listens to: long enough for a cluster to hear that
+/// somebody does, short enough for many lists in a row.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// Where a feed begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
