@@ -1,6 +1,6 @@
 //! The Backstack service: durable pull consumers that run repository actions in the background.
 //!
-//! [`run`] connects, makes or checks every stream and bucket, and works until it is told to drain.
+//! [`run()`] connects, makes or checks every stream and bucket, and works until it is told to drain.
 //! A message goes through these modules:
 //!
 //! ```text
@@ -13,10 +13,10 @@
 //! | question | module |
 //! |---|---|
 //! | how do messages come in? | [`pull`] |
-//! | who waits for whom? | [`line`], [`ticket`], [`row_hints`] |
+//! | who waits for whom? | [`mod@line`], [`ticket`], [`row_hints`] |
 //! | until when is a message ours, and how is it settled? | [`delivery`], [`keeper`], [`boot_time`] |
 //! | which job is a message? | [`message`], [`stream`] |
-//! | who may run it, and what does its row say? | [`status`], [`run`], [`runner`] |
+//! | who may run it, and what does its row say? | [`status`], [`mod@run`], [`runner`] |
 //! | what becomes of an attempt? | [`decide`] |
 //! | what do the actions do? | [`workflow`], [`projection`] |
 //! | where does a message go that is no action? | [`dead_letter`] |
