@@ -287,9 +287,7 @@ fn set_environment(command: &mut Command, world: &World) {
         .env(nats_server::ENV_VAR, &world::nats_server().path);
 }
 
-/// Where `backstack` and `backstackd` are.
-///
-/// Where the programs are, built if they are not there or older than this test.
+/// Where `backstack` and `backstackd` are, built if they are not there or older than this test.
 ///
 /// Cargo builds a test's own package and the libraries under it, not other packages' programs.
 pub fn binaries() -> &'static Path {
