@@ -35,8 +35,8 @@ const PRIORITIES: u64 = 10;
 pub struct Pulls {
     runner: Arc<Runner>,
     lines: Arc<Lines>,
-    /// Counts connections, so that pulls which a lost one took along are asked for anew.
-    connections: watch::Receiver<u64>,
+    /// Changes with each new connection, so that pulls which a lost one took along are asked for anew.
+    connections: watch::Receiver<()>,
 }
 
 /// One consumer to pull from.
@@ -51,7 +51,7 @@ impl Pulls {
     pub fn new(
         runner: Arc<Runner>,
         lines: Arc<Lines>,
-        connections: watch::Receiver<u64>,
+        connections: watch::Receiver<()>,
     ) -> Arc<Self> {
         Arc::new(Self {
             runner,
@@ -73,29 +73,45 @@ impl Pulls {
     async fn pull_from(self: Arc<Self>, source: Source) {
         let mut connections = self.connections.clone();
         let inbox = self.runner.client.new_inbox();
-        let Ok(mut replies) = self.runner.client.subscribe(inbox.clone()).await else {
-            // Subscribing fails only on a client that is closed for good.
-            return;
-        };
-        loop {
+        let subscribed = self.runner.client.subscribe(format!("{inbox}.*")).await;
+        // Subscribing fails only on a client that is closed for good.
+        let Ok(mut replies) = subscribed else { return };
+        for number in 0_u64.. {
             tokio::select! {
                 () = self.runner.drain.cancelled() => break,
                 () = self.runner.permits().until_one_is_free() => {}
             }
             connections.mark_unchanged();
-            self.ask(&source, &inbox).await;
-            let reply = tokio::select! {
+            let pull = format!("{inbox}.{number}");
+            self.ask(&source, &pull).await;
+            tokio::select! {
                 () = self.runner.drain.cancelled() => break,
-                reply = tokio::time::timeout(self.expires() + Duration::from_secs(2), replies.next()) => reply,
-                _ = connections.changed() => continue,
-            };
-            match reply {
-                Ok(Some(message)) => self.take(message, &source).await,
-                Ok(None) => return,
-                Err(_) => tracing::debug!(source.consumer, "a pull was never answered"),
+                () = self.answer(&source, &pull, &mut replies) => {}
+                // A lost connection takes the pull along.
+                _ = connections.changed() => {}
             }
         }
         self.give_back(replies, &source).await;
+    }
+
+    /// Waits for the answer to a pull and deals with it. Each pull has a subject of its own: what the
+    /// server still says of an earlier one, which a reconnect left behind, asks for nothing.
+    async fn answer(&self, source: &Source, pull: &str, replies: &mut Subscriber) {
+        let patience = self.expires() + Duration::from_secs(2);
+        let answered = tokio::time::timeout(patience, async {
+            while let Some(message) = replies.next().await {
+                if message.status.is_none() || message.subject.as_str() == pull {
+                    return Some(message);
+                }
+            }
+            None
+        });
+        match answered.await {
+            Ok(Some(message)) => self.take(message, source).await,
+            // The client is closed for good; the drain is all that is left to wait for.
+            Ok(None) => self.runner.drain.cancelled().await,
+            Err(_) => tracing::debug!(source.consumer, "a pull was never answered"),
+        }
     }
 
     /// How long the server keeps a pull that nothing answers.

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use async_nats::Client;
+use async_nats::{Client, Event};
 use backstack_producer::api::ApiError;
-use backstack_producer::connect::{ConnectError, connect};
+use backstack_producer::connect::{ConnectError, connect_with};
 use backstack_producer::rows::Rows;
 use backstack_producer::topology::{TopologyError, ensure};
 use backstack_schemas::WorkerId;
@@ -58,7 +58,14 @@ pub enum ServiceError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServiceError> {
     let mut connect_options = config.connect.clone();
     connect_options.name = "backstackd".to_owned();
-    let client = connect(&connect_options).await?;
+    // Each new connection is told to those who must ask for everything anew on it.
+    let (connections, seen) = watch::channel(());
+    let client = connect_with(&connect_options, move |event| {
+        if matches!(event, Event::Connected) {
+            connections.send_replace(());
+        }
+    })
+    .await?;
     let choices = Choices {
         replicas: config.replicas,
         ack_wait: config.ack_wait,
@@ -67,8 +74,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 
     let runner = Arc::new(runner(&config, client.clone(), shutdown).await?);
     let lines = Lines::new(Arc::clone(&runner));
-    let (connections, seen) = watch::channel(0);
-    let counting = tokio::spawn(count_connections(client.clone(), connections));
     tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
     if config.mirror_budget.is_some() {
         tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
@@ -83,7 +88,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     // Returns when the drain has begun and nothing more can come in.
     pulls.run().await;
     drain(&config, &runner, &lines).await;
-    counting.abort();
     // What was settled last must be on the wire before the connection goes.
     if !matches!(
         tokio::time::timeout(LAST_WORDS, client.flush()).await,
@@ -150,18 +154,6 @@ async fn drain(config: &Config, runner: &Runner, lines: &Lines) {
         .is_err()
     {
         tracing::error!("some jobs did not stop; the server delivers them again");
-    }
-}
-
-/// Tells each new connection to those who must ask for everything anew on it.
-async fn count_connections(client: Client, connections: watch::Sender<u64>) {
-    let statistics = client.statistics();
-    loop {
-        let now = statistics
-            .connects
-            .load(std::sync::atomic::Ordering::Relaxed);
-        connections.send_if_modified(|before| std::mem::replace(before, now) != now);
-        tokio::time::sleep(Duration::from_millis(250)).await;
     }
 }
 
