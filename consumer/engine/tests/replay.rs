@@ -249,6 +249,26 @@ fn a_conflict_costs_its_own_subtree_only() {
 }
 
 #[test]
+fn a_target_without_any_file_is_a_target() {
+    let setup = Setup::new();
+    let root = setup.commit(100, &[], &[("f", "f")]);
+    let onto = setup.commit(200, &[root], &[]);
+    let edits = setup.commit(110, &[root], &[("f", "edited")]);
+    let adds = setup.commit(120, &[root], &[("f", "f"), ("a", "a")]);
+    let stacks = plan(vec![
+        on_commit("edits", onto, &[edits]),
+        on_commit("adds", onto, &[adds]),
+    ]);
+    let replayed = run(&setup, &real_git(), &stacks).unwrap();
+    assert_eq!(
+        replayed.conflicts[0].paths[0].kind,
+        ConflictKind::ModifyDelete
+    );
+    replayed.objects.write(setup.git_dir()).unwrap();
+    assert_eq!(setup.files(replayed.moved[0].to), listed(&[("a", "a")]));
+}
+
+#[test]
 fn nothing_is_in_the_repository_before_it_is_written() {
     let setup = Setup::new();
     let renamed = "1\n2\n3\n4\n5\n6\n7\n";

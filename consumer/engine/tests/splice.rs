@@ -328,6 +328,29 @@ fn s11_a_directory_emptied_from_both_sides_is_gone() {
     );
 }
 
+#[test]
+fn directories_of_any_depth_are_merged_the_deepest_by_git() {
+    for (depth, by_git) in [(200, false), (300, true)] {
+        let setup = Setup::new();
+        let deep = |content| {
+            let innermost = setup.tree(&[("f", content)]);
+            (0..depth).fold(innermost, |tree, _| setup.directory("d", tree))
+        };
+        let [base, theirs, ours] = [TEXT, TEXT_TOP, TEXT_END].map(deep);
+        let merge = |git: &Git| {
+            let mut merger = Merger::open(setup.git_dir(), git, &Control::unbounded()).unwrap();
+            merger.merge_trees(base, ours, theirs)
+        };
+        assert_eq!(
+            merge(&setup.powerless_git("2.47.3")).is_err(),
+            by_git,
+            "{depth}"
+        );
+        let want = Merge::Clean(deep(TEXT_BOTH));
+        assert_eq!(merge(&real_git()).unwrap(), want, "{depth}");
+    }
+}
+
 /// The merge gives `want`, without git being asked.
 fn spliced(base: Files, theirs: Files, ours: Files, want: Files) {
     let setup = Setup::new();

@@ -34,6 +34,10 @@
 //! - The `change-id` header stays; a rebase drops it with all others.
 //! - There is no work tree, so nothing about one can fail: paths a file system refuses, files in
 //!   the way, `.gitattributes` that is a link.
+//! - Where a rebase aborts on an assertion while it writes its work tree, there is a plain conflict
+//!   here. Where git aborts in the merge itself, the replay is an error.
+//! - File modes that git has not written since 2005 (`100664`) stay in directories that only one
+//!   side changed.
 //! - A path that git moves aside in a conflict (`file~HEAD`) is reported as it is called.
 
 mod attributes;

@@ -34,6 +34,10 @@ use super::tree::{Change, Edit, Item, Tree, Unusual};
 use super::xdiff::{self, Content};
 use crate::error::EngineError;
 
+/// How deep directories are followed here; each level takes room on the stack. What lies deeper is
+/// left to git, which has a limit of its own (`core.maxTreeDepth`).
+const DEPTH: usize = 256;
+
 /// Why there is no spliced tree.
 #[derive(Debug)]
 pub(super) enum Stop {
@@ -111,6 +115,9 @@ impl Splicer<'_> {
         if sides.cur == sides.x {
             return Ok(sides.y);
         }
+        if self.attributes.len() > DEPTH {
+            return Err(Stop::ForGit);
+        }
         let (x, y) = (self.tree(sides.x)?, self.tree(sides.y)?);
         let cur = self.tree(sides.cur)?;
         self.rules
@@ -173,20 +180,22 @@ impl Splicer<'_> {
 
     /// S4: the target has made the same change.
     fn same_on_both_sides(&mut self, x: Item, y: Item) -> Result<Option<Item>, Stop> {
-        if !x.same_kind(y) || x.is_tree() && !self.only_modified(x.id, y.id)? {
+        if !x.same_kind(y) || x.is_tree() && !self.only_modified(x.id, y.id, DEPTH)? {
             return Err(Stop::ForGit);
         }
         Ok(Some(y))
     }
 
-    /// Whether between two trees entries changed, but none came, went or became something else.
-    fn only_modified(&mut self, x: ObjectId, y: ObjectId) -> Result<bool, Stop> {
+    /// Whether between two trees entries changed, but none came, went or became something else,
+    /// as far as `depth` levels down.
+    fn only_modified(&mut self, x: ObjectId, y: ObjectId, depth: usize) -> Result<bool, Stop> {
+        let below = depth.checked_sub(1).ok_or(Stop::ForGit)?;
         let (x, y) = (self.tree(Some(x))?, self.tree(Some(y))?);
         for change in x.changes(&y) {
             let (Some(x), Some(y)) = (change.old, change.new) else {
                 return Ok(false);
             };
-            if !x.same_kind(y) || x.is_tree() && !self.only_modified(x.id, y.id)? {
+            if !x.same_kind(y) || x.is_tree() && !self.only_modified(x.id, y.id, below)? {
                 return Ok(false);
             }
         }

@@ -98,6 +98,12 @@ impl Setup {
         self.write(ObjectType::Tree, &raw)
     }
 
+    /// A tree that holds nothing but another, under this name.
+    pub fn directory(&self, name: &str, tree: ObjectId) -> ObjectId {
+        let entry = [format!("40000 {name}\0").as_bytes(), tree.as_bytes()].concat();
+        self.write(ObjectType::Tree, &entry)
+    }
+
     fn write(&self, kind: ObjectType, data: &[u8]) -> ObjectId {
         let id = self.repo.odb().unwrap().write(kind, data).unwrap();
         id.to_string().parse().unwrap()
