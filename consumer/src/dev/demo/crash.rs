@@ -32,6 +32,7 @@ impl Story<'_> {
         self.stage.remote.hold_pushes()?;
         let running = self.until_it_pushes().await?;
         self.kill(&running).await?;
+        self.check_row_still_runs(&running).await?;
         only_moved(&before, &self.stage.remote.heads()?, &[])?;
         self.show.proved(
             "on the remote no branch has moved, and the job's row still says that it is running",
@@ -87,17 +88,19 @@ impl Story<'_> {
         self.stage.remote.take_pushes_again()
     }
 
-    async fn second_worker(&mut self, running: &Job) -> Result<Job> {
-        let job = self
-            .stage
-            .client
-            .job(&self.stage.repo, running.spec.job_id)
-            .await?;
-        let status = job.map(|row| row.value.status);
+    /// Nothing tells of the worker's end but its silence.
+    async fn check_row_still_runs(&self, running: &Job) -> Result<()> {
+        let id = running.spec.job_id;
+        let row = self.stage.client.job(&self.stage.repo, id).await?;
+        let status = row.map(|row| row.value.status);
         ensure!(
             status == Some(JobStatus::Running),
             "the row of the killed worker's job says {status:?}"
         );
+        Ok(())
+    }
+
+    async fn second_worker(&mut self, running: &Job) -> Result<Job> {
         self.show.command("backstackd run …")?;
         let pid = self.stage.start_worker()?;
         let wait = ACK_WAIT.as_secs();
