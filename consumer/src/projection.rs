@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use backstack_engine::facts::{head_facts, stack_facts};
-use backstack_engine::mirror::Mirror;
+use backstack_engine::mirror::{Mirror, to_oid};
 use backstack_engine::replay::Merger;
 use backstack_engine::{Control, EngineError};
 use backstack_producer::rows::{Updated, Write};
@@ -44,6 +44,7 @@ async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
     let mut rows = std::mem::take(&mut session.rows);
     session.rows = session
         .with_mirror(move |mirror| {
+            follow_trunk(mirror, &before, &mut rows)?;
             Facts {
                 mirror,
                 control: &control,
@@ -158,6 +159,36 @@ fn standings<'a>(
     rows.iter()
         .filter_map(|(branch, row)| Some(((*branch).clone(), standing(row)?)))
         .collect()
+}
+
+/// A branch that had no commit of its own and moved along with trunk still has none: its base moves
+/// along, or else the commits of trunk would look like its own that trunk has got, and the branch
+/// like one that was merged.
+fn follow_trunk(
+    mirror: &Mirror,
+    before: &KnownRows,
+    rows: &mut BTreeMap<BranchName, Branch>,
+) -> Result<(), EngineError> {
+    let trunk = rows
+        .values()
+        .find(|row| row.is_trunk)
+        .and_then(|row| row.head);
+    let Some(trunk) = trunk else { return Ok(()) };
+    for (branch, row) in rows.iter_mut().filter(|(_, row)| row.tracked) {
+        let known = before.get(branch).map(|known| &known.value);
+        let was_empty = known.is_some_and(|known| known.head.is_some() && known.head == known.base);
+        let (Some(head), Some(known)) = (row.head, known.filter(|_| was_empty)) else {
+            continue;
+        };
+        if known.head == Some(head) || known.base != row.base {
+            continue;
+        }
+        let (head_oid, trunk_oid) = (to_oid(head), to_oid(trunk));
+        if head == trunk || mirror.repo().graph_descendant_of(trunk_oid, head_oid)? {
+            row.base = Some(head);
+        }
+    }
+    Ok(())
 }
 
 /// Works facts out from a mirror.
