@@ -21,7 +21,7 @@
 //! | question | module |
 //! |---|---|
 //! | which of the three ways of merging? | [`Merger`] |
-//! | when may a change be spliced in? | `splice`, on `tree` and `tree_cache` |
+//! | when may a change be spliced in? | `splice`, on `tree`, `tree_changes`, `tree_cache` |
 //! | how is one file merged, and when? | `xdiff`, `attributes` |
 //! | how is git asked, what does it answer? | `merge_tree`, `record` |
 //! | what does a commit keep? | `commit` |
@@ -53,6 +53,7 @@ mod record;
 mod splice;
 mod tree;
 mod tree_cache;
+mod tree_changes;
 mod xdiff;
 mod zlib;
 

@@ -30,7 +30,8 @@ use git2::ObjectType;
 
 use super::attributes::{AttributesFile, ContentRules};
 use super::objects::Objects;
-use super::tree::{Change, Edit, Item, Tree, Unusual};
+use super::tree::{Edit, Item, Tree, Unusual};
+use super::tree_changes::Change;
 use super::xdiff::{self, Content};
 use crate::error::EngineError;
 

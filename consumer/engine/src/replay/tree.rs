@@ -65,14 +65,21 @@ pub(super) struct Tree {
 
 /// Where one entry lies in the raw bytes: `<mode> <name>\0<id>`.
 #[derive(Clone, Copy, Debug)]
-struct Slot {
+pub(super) struct Slot {
     start: u32,
     name: u32,
     nul: u32,
-    mode: u32,
+    pub mode: u32,
 }
 
 const ID: usize = 20;
+
+impl Slot {
+    /// Where it ends.
+    pub fn end(self) -> usize {
+        self.nul as usize + 1 + ID
+    }
+}
 
 impl Tree {
     /// Parses a tree object's content.
@@ -81,7 +88,7 @@ impl Tree {
         let mut at = 0;
         while at < raw.len() {
             let slot = parse_slot(&raw, at)?;
-            at = slot.nul as usize + 1 + ID;
+            at = slot.end();
             slots.push(slot);
         }
         let tree = Self { raw, slots };
@@ -103,37 +110,6 @@ impl Tree {
     /// What `name` stands for. Two entries of one name are [`Unusual`].
     pub fn get(&self, name: &[u8]) -> Result<Option<Item>, Unusual> {
         Ok(self.find(name)?.map(|at| self.item(self.slots[at])))
-    }
-
-    /// The entries that differ between two trees.
-    pub fn changes<'a>(&'a self, new: &'a Self) -> Vec<Change<'a>> {
-        let mut changes = Vec::new();
-        let (mut old_at, mut new_at) = self.skip_common_start(new);
-        while old_at < self.slots.len() || new_at < new.slots.len() {
-            let old_slot = self.slots.get(old_at).copied();
-            let new_slot = new.slots.get(new_at).copied();
-            let order = match (old_slot, new_slot) {
-                (Some(a), Some(b)) => order((self.name(a), a.mode), (new.name(b), b.mode)),
-                (Some(_), None) => Ordering::Less,
-                _ => Ordering::Greater,
-            };
-            let old_slot = old_slot.filter(|_| order.is_le());
-            let new_slot = new_slot.filter(|_| order.is_ge());
-            old_at += usize::from(old_slot.is_some());
-            new_at += usize::from(new_slot.is_some());
-            let old_item = old_slot.map(|slot| self.item(slot));
-            let new_item = new_slot.map(|slot| new.item(slot));
-            if old_item != new_item {
-                let name = old_slot.map(|slot| self.name(slot));
-                let name = name.or_else(|| new_slot.map(|slot| new.name(slot)));
-                changes.push(Change {
-                    name: name.unwrap_or_default(),
-                    old: old_item,
-                    new: new_item,
-                });
-            }
-        }
-        pair_changes_of_kind(changes)
     }
 
     /// The content of this tree with `edits` made; a name may be given once.
@@ -173,7 +149,7 @@ impl Tree {
         if let Some(slot) = old {
             cuts.push(Cut {
                 from: slot.start as usize,
-                to: slot.nul as usize + 1 + ID,
+                to: slot.end(),
                 put: put.filter(|_| stays),
             });
         }
@@ -192,22 +168,18 @@ impl Tree {
         Ok(())
     }
 
-    /// Number of leading entries that are the same bytes in both.
-    fn skip_common_start(&self, new: &Self) -> (usize, usize) {
-        let same = common_start(&self.raw, &new.raw);
-        let whole = |slot: &Slot| slot.nul as usize + 1 + ID <= same;
-        let count = self
-            .slots
-            .partition_point(whole)
-            .min(new.slots.partition_point(whole));
-        (count, count)
+    /// All entries, by where they lie.
+    pub fn slots(&self) -> &[Slot] {
+        &self.slots
     }
 
-    fn name(&self, slot: Slot) -> &[u8] {
+    /// An entry's name.
+    pub fn name(&self, slot: Slot) -> &[u8] {
         &self.raw[slot.name as usize..slot.nul as usize]
     }
 
-    fn item(&self, slot: Slot) -> Item {
+    /// What an entry stands for.
+    pub fn item(&self, slot: Slot) -> Item {
         let at = slot.nul as usize + 1;
         let mut id = [0; ID];
         id.copy_from_slice(&self.raw[at..at + ID]);
@@ -241,14 +213,6 @@ impl Tree {
     }
 }
 
-/// One name whose meaning differs between two trees.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Change<'a> {
-    pub name: &'a [u8],
-    pub old: Option<Item>,
-    pub new: Option<Item>,
-}
-
 /// One place where an edited tree's bytes differ.
 struct Cut<'a> {
     from: usize,
@@ -263,28 +227,6 @@ impl Cut<'_> {
             _ => Ordering::Equal,
         }
     }
-}
-
-/// A file that became a directory stands at two places in git's order: makes one change of the two.
-fn pair_changes_of_kind(mut changes: Vec<Change<'_>>) -> Vec<Change<'_>> {
-    let gone = |change: &Change| change.new.is_none();
-    let came = |change: &Change| change.old.is_none();
-    if !changes.iter().any(gone) || !changes.iter().any(came) {
-        return changes;
-    }
-    // Stable, so that the two of one name are neighbours.
-    changes.sort_by_key(|change| change.name);
-    let mut paired: Vec<Change> = Vec::with_capacity(changes.len());
-    for change in changes {
-        match paired.last_mut() {
-            Some(last) if last.name == change.name => {
-                last.old = last.old.or(change.old);
-                last.new = last.new.or(change.new);
-            }
-            _ => paired.push(change),
-        }
-    }
-    paired
 }
 
 fn parse_slot(raw: &[u8], start: usize) -> Result<Slot, Unusual> {
@@ -324,17 +266,8 @@ fn write_entry(raw: &mut Vec<u8>, name: &[u8], item: Item) {
     raw.extend_from_slice(item.id.as_bytes());
 }
 
-/// Number of leading bytes that are the same.
-fn common_start(a: &[u8], b: &[u8]) -> usize {
-    const STEP: usize = 64;
-    let steps = a.chunks_exact(STEP).zip(b.chunks_exact(STEP));
-    let start = STEP * steps.take_while(|(a, b)| a == b).count();
-    let rest = a[start..].iter().zip(&b[start..]);
-    start + rest.take_while(|(a, b)| a == b).count()
-}
-
 /// Git's order of tree entries: by bytes, a directory's name as if it ended in a slash.
-fn order((a, a_mode): (&[u8], u32), (b, b_mode): (&[u8], u32)) -> Ordering {
+pub(super) fn order((a, a_mode): (&[u8], u32), (b, b_mode): (&[u8], u32)) -> Ordering {
     let common = a.len().min(b.len());
     a[..common].cmp(&b[..common]).then_with(|| {
         let next = |name: &[u8], mode| match name.get(common) {
@@ -347,21 +280,21 @@ fn order((a, a_mode): (&[u8], u32), (b, b_mode): (&[u8], u32)) -> Ordering {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn id(n: u8) -> ObjectId {
+    pub fn id(n: u8) -> ObjectId {
         ObjectId::from_bytes([n; ID])
     }
 
-    fn file(n: u8) -> Item {
+    pub fn file(n: u8) -> Item {
         Item {
             mode: FILE,
             id: id(n),
         }
     }
 
-    fn tree(entries: &[(&str, Item)]) -> Tree {
+    pub fn tree(entries: &[(&str, Item)]) -> Tree {
         let mut raw = Vec::new();
         for (name, item) in entries {
             write_entry(&mut raw, name.as_bytes(), *item);
@@ -401,36 +334,6 @@ mod tests {
             ("d", file(9)),
         ]);
         assert_eq!(new.raw(), want.raw());
-    }
-
-    #[test]
-    fn changes_are_only_what_differs() {
-        let old = tree(&[("a", file(1)), ("b", file(2)), ("c", file(3))]);
-        let new = tree(&[("a", file(1)), ("b", file(9)), ("d", file(4))]);
-        let change = |name: &'static str, old, new| Change {
-            name: name.as_bytes(),
-            old,
-            new,
-        };
-        assert_eq!(
-            old.changes(&new),
-            [
-                change("b", Some(file(2)), Some(file(9))),
-                change("c", Some(file(3)), None),
-                change("d", None, Some(file(4))),
-            ]
-        );
-        assert!(old.changes(&old).is_empty());
-    }
-
-    #[test]
-    fn a_file_that_became_a_directory_is_one_change() {
-        let old = tree(&[("a", file(1)), ("a.b", file(2))]);
-        let new = tree(&[("a.b", file(2)), ("a", Item::tree(id(5)))]);
-        let changes = old.changes(&new);
-        assert_eq!(changes.len(), 1);
-        assert_eq!(changes[0].old, Some(file(1)));
-        assert_eq!(changes[0].new, Some(Item::tree(id(5))));
     }
 
     #[test]
