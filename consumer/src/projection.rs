@@ -32,6 +32,10 @@ pub async fn write(workflow: &Workflow, run: &Run, session: &mut Session) -> Res
         return Ok(());
     }
     run.enter(Step::Rows, "Writing branch rows", 0);
+    // Of branches that left their stack in this run, those that are gone from the remote as well.
+    session
+        .rows
+        .retain(|_, row| row.head.is_some() || row.is_kept());
     fill_in(run, session).await?;
     write_changes(workflow, session).await?;
     sync_row::note_success(workflow, run, session).await
