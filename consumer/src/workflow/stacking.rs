@@ -50,8 +50,18 @@ enum PushEnd {
     Moved(EngineError),
 }
 
+impl PushEnd {
+    /// There was nothing to push.
+    fn nothing() -> Self {
+        Self::Pushed {
+            refused: BTreeSet::new(),
+            refusals: Vec::new(),
+        }
+    }
+}
+
 /// Replays what `goal` concerns and pushes it; the session's rows and result tell what came of it.
-/// In a dry run nothing is pushed and no row changes.
+/// In a dry run nothing is pushed, and they tell what would come of it.
 ///
 /// # Errors
 /// [`Halt`], with what was done so far where something was.
@@ -61,22 +71,23 @@ pub async fn restack(
     session: &mut Session,
     goal: &Goal,
 ) -> Result<Restacked, Halt> {
-    let so_far = session.result.clone();
     for _ in 0..LEASE_LOSSES {
-        session.result = so_far.clone();
         let planned = plan_and_replay(workflow, run, session, goal).await?;
-        planned.tell(&mut session.result);
-        if run.spec.dry_run || planned.stops(goal) {
-            return Ok(Restacked::default());
-        }
-        match push(run, session, &planned.replayed).await? {
+        let pushed = if run.spec.dry_run || planned.stops(goal) {
+            PushEnd::nothing()
+        } else {
+            push(run, session, &planned.replayed).await?
+        };
+        match pushed {
             PushEnd::Pushed { refused, refusals } => {
-                planned.take_over(run, session, goal, &refused).await?;
+                planned.tell(&mut session.result, &refused);
+                if !planned.stops(goal) {
+                    planned.take_over(run, session, goal, &refused).await?;
+                }
                 return Ok(Restacked { refusals });
             }
             PushEnd::Moved(error) => {
                 tracing::info!(%error, "planning again");
-                session.result = so_far.clone();
                 session.fetch_again(workflow, run).await?;
             }
         }
@@ -225,39 +236,46 @@ impl Planned {
         }
     }
 
-    /// Adds what planning and replaying found to the job's result.
-    fn tell(&self, result: &mut JobResult) {
+    /// Adds what came of the plan to the job's result. Of a branch that was not pushed because the
+    /// remote refuses it, or one below it, nothing else is told.
+    fn tell(&self, result: &mut JobResult, refused: &BTreeSet<BranchName>) {
         let Self { plan, replayed } = self;
-        result
-            .moved
-            .extend(replayed.moved.iter().map(|moved| Moved {
-                branch: moved.branch.clone(),
-                from: moved.from,
-                to: moved.to,
-            }));
-        result
-            .up_to_date
-            .extend(plan.up_to_date.iter().map(|branch| branch.branch.clone()));
-        result.up_to_date.extend(
-            replayed
-                .unchanged
-                .iter()
-                .map(|branch| branch.branch.clone()),
-        );
+        let done = |branch: &BranchName| !refused.contains(branch);
+        let moved = replayed.moved.iter().filter(|one| done(&one.branch));
+        result.moved.extend(moved.map(|one| Moved {
+            branch: one.branch.clone(),
+            from: one.from,
+            to: one.to,
+        }));
+        let stayed = plan.up_to_date.iter().map(|one| &one.branch);
+        let unchanged = replayed.unchanged.iter().map(|one| &one.branch);
+        let up_to_date = stayed.chain(unchanged.filter(|branch| done(branch)));
+        result.up_to_date.extend(up_to_date.cloned());
         result.conflicts.extend(replayed.conflicts.iter().cloned());
-        result
-            .skipped
-            .extend(plan.skipped.iter().chain(&replayed.skipped).cloned());
-        result
-            .merged
-            .extend(replayed.became_empty.iter().map(|empty| Merged {
-                branch: empty.branch.clone(),
-                into: empty.into.clone(),
-                how: MergedHow::BecameEmpty,
-            }));
-        result
-            .dropped_commits
-            .extend(replayed.dropped.iter().cloned());
+        let skipped = plan.skipped.iter().chain(&replayed.skipped).cloned();
+        result.skipped.extend(skipped.chain(self.rejected(refused)));
+        let empty = replayed.became_empty.iter().filter(|one| done(&one.branch));
+        result.merged.extend(empty.map(|one| Merged {
+            branch: one.branch.clone(),
+            into: one.into.clone(),
+            how: MergedHow::BecameEmpty,
+        }));
+        let dropped = replayed.dropped.iter().filter(|one| done(&one.branch));
+        result.dropped_commits.extend(dropped.cloned());
+    }
+
+    /// The branches that would have been done but for the remote's refusal, in the plan's order.
+    fn rejected(&self, refused: &BTreeSet<BranchName>) -> impl Iterator<Item = Skipped> {
+        let conflicts = self.replayed.conflicts.iter().map(|one| &one.branch);
+        let skipped = self.replayed.skipped.iter().map(|one| &one.branch);
+        let stopped: BTreeSet<_> = conflicts.chain(skipped).collect();
+        let replays = self.plan.replays.iter().map(|replay| &replay.branch);
+        replays
+            .filter(move |branch| refused.contains(*branch) && !stopped.contains(branch))
+            .map(|branch| Skipped {
+                branch: branch.clone(),
+                reason: SkipReason::Rejected,
+            })
     }
 
     /// Makes the rows tell what was pushed.
@@ -269,55 +287,39 @@ impl Planned {
         refused: &BTreeSet<BranchName>,
     ) -> Result<(), Halt> {
         let Self { plan, replayed } = self;
-        // First of all, while the rows still tell what the children of an empty branch stood on.
-        let empty = replayed
+        let done = |branch: &BranchName| !refused.contains(branch);
+        let empty: Vec<_> = replayed
             .became_empty
             .iter()
             .map(|empty| empty.branch.clone())
+            .filter(done)
             .collect();
-        healing::untrack(run, session, empty).await?;
-        for moved in replayed
-            .moved
-            .iter()
-            .filter(|moved| !refused.contains(&moved.branch))
+        if let Goal::Reparent { branch, parent, .. } = goal
+            && done(branch)
         {
+            reparent(session, branch, parent, empty.contains(branch));
+        }
+        // Before the others, while the rows still tell what the children of an empty branch stood on.
+        healing::untrack(run, session, empty).await?;
+        for moved in replayed.moved.iter().filter(|one| done(&one.branch)) {
             stand(session, &moved.branch, Some(moved.to), moved.base);
         }
-        for unchanged in &replayed.unchanged {
+        for unchanged in replayed.unchanged.iter().filter(|one| done(&one.branch)) {
             stand(session, &unchanged.branch, None, unchanged.base);
         }
         for up_to_date in &plan.up_to_date {
             stand(session, &up_to_date.branch, None, up_to_date.base);
         }
-        if let Goal::Reparent { branch, parent, .. } = goal {
-            reparent(session, branch, parent, refused);
-        }
-        session
-            .result
-            .moved
-            .retain(|moved| !refused.contains(&moved.branch));
-        let skipped = |branch: &BranchName| Skipped {
-            branch: branch.clone(),
-            reason: SkipReason::Rejected,
-        };
-        session.result.skipped.extend(refused.iter().map(skipped));
         Ok(())
     }
 }
 
-/// The branch has its new parent, unless the remote refused it or it is no longer tracked.
-fn reparent(
-    session: &mut Session,
-    branch: &BranchName,
-    parent: &BranchName,
-    refused: &BTreeSet<BranchName>,
-) {
+/// The branch has its new parent. One that became empty there is about to leave the stack, and hands
+/// that parent on to its children.
+fn reparent(session: &mut Session, branch: &BranchName, parent: &BranchName, leaves: bool) {
     let row = session.rows.get_mut(branch).filter(|row| row.tracked);
-    let Some(row) = row.filter(|_| !refused.contains(branch)) else {
-        return;
-    };
-    let from = row.parent.replace(parent.clone());
-    if let Some(from) = from.filter(|from| from != parent) {
+    let from = row.and_then(|row| row.parent.replace(parent.clone()));
+    if let Some(from) = from.filter(|from| from != parent && !leaves) {
         let (branch, to) = (branch.clone(), parent.clone());
         session
             .result
