@@ -5,6 +5,7 @@
 //! run only for real pushes. Anything that cannot be done panics.
 
 mod drawing;
+mod merging;
 mod story;
 mod writing;
 
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backstack_schemas::ObjectId;
-use git2::{Commit, Oid, Repository, RepositoryInitOptions, Sort, Tree};
+use git2::{Commit, Oid, Repository, RepositoryInitOptions, Tree};
 
 use story::{Change, Segment};
 
@@ -130,68 +131,6 @@ impl Remote {
         let found = self.find(branch);
         let mut found = found.unwrap_or_else(|| panic!("there is no branch {branch:?} to delete"));
         found.delete().expect("a deleted reference");
-    }
-
-    /// Merges a branch into trunk as one new commit, `squash <branch>`.
-    #[track_caller]
-    pub fn squash_merge(&self, branch: &str) -> ObjectId {
-        let tree = self.merged_tree(&self.trunk, branch);
-        let trunk = self.tip(&self.trunk);
-        self.advance_trunk(self.write(&[&trunk], &tree, &format!("squash {branch}")))
-    }
-
-    /// Moves trunk forward to the branch; panics where that would not be a fast-forward.
-    #[track_caller]
-    pub fn ff_merge(&self, branch: &str) -> ObjectId {
-        let (trunk, tip) = (self.tip(&self.trunk).id(), self.tip(branch).id());
-        let forward = self
-            .git
-            .graph_descendant_of(tip, trunk)
-            .expect("two commits");
-        assert!(forward, "{branch:?} does not stand on trunk's head");
-        self.advance_trunk(tip)
-    }
-
-    /// Replays a branch's own commits onto trunk, as a hosting service's "rebase and merge" does;
-    /// the branch stays.
-    #[track_caller]
-    pub fn rebase_merge(&self, branch: &str) -> ObjectId {
-        let mut walk = self.git.revwalk().expect("a walk");
-        walk.set_sorting(Sort::TOPOLOGICAL | Sort::REVERSE)
-            .expect("a sorting");
-        walk.push(self.tip(branch).id()).expect("a commit");
-        walk.hide(self.tip(&self.trunk).id()).expect("a commit");
-        for own in walk {
-            let own = self.git.find_commit(own.expect("an id")).expect("a commit");
-            let onto = self.tip(&self.trunk);
-            let picked = self
-                .git
-                .cherrypick_commit(&own, &onto, 0, None)
-                .expect("a merge");
-            let tree = self.written(picked, &format!("rebase {branch}"));
-            let replayed = self.write_as(&own.author(), &[&onto], &tree, message_of(&own));
-            self.advance_trunk(replayed);
-        }
-        self.head(&self.trunk)
-    }
-
-    /// Merges a branch into trunk with a merge commit, `merge <branch>`.
-    #[track_caller]
-    pub fn merge_commit(&self, branch: &str) -> ObjectId {
-        self.merge(&self.trunk, branch)
-    }
-
-    /// Merges a branch into another with a merge commit, `merge <from>`.
-    #[track_caller]
-    pub fn merge(&self, into: &str, from: &str) -> ObjectId {
-        let tree = self.merged_tree(into, from);
-        let merge = self.write(
-            &[&self.tip(into), &self.tip(from)],
-            &tree,
-            &format!("merge {from}"),
-        );
-        self.set(into, merge, "merge");
-        id(merge)
     }
 
     /// Adds the exact inverse of a commit to a branch, `revert <subject>`.

@@ -241,6 +241,15 @@ impl World {
         put.unwrap_or_else(|error| panic!("{key}: {error}"));
     }
 
+    /// The revision of the newest write to a bucket.
+    pub async fn newest_revision(&self, bucket: Bucket) -> u64 {
+        let stream = self.topology().bucket_stream(bucket);
+        let what = format!("STREAM.INFO.{stream}");
+        let info = self.ask(&what, &Value::Null).await;
+        let info = info.unwrap_or_else(|error| panic!("{stream}: {error}"));
+        info["state"]["last_seq"].as_u64().expect("a sequence")
+    }
+
     /// Waits until a row is there and as `is` wants it.
     pub async fn row_when<T: DeserializeOwned>(
         &self,

@@ -41,12 +41,17 @@ impl Scene {
 
     /// The same without tracking anything.
     pub async fn untracked(stacks: &str) -> Self {
+        Self::with_worker(stacks, &[]).await
+    }
+
+    /// The same without tracking anything, the worker started with more arguments.
+    pub async fn with_worker(stacks: &str, arguments: &[&str]) -> Self {
         let world = World::start().await;
         let remote = world.repo(REPO).await;
         for stack in stacks.split(';') {
             remote.stack(stack.trim());
         }
-        let worker = Worker::start(&world, &[]).await;
+        let worker = Worker::start(&world, arguments).await;
         Self {
             remote,
             worker,
@@ -124,15 +129,9 @@ impl Scene {
 
     /// The newest revisions of all rows but the jobs'.
     async fn newest_row(&self) -> Vec<u64> {
-        let mut newest = Vec::new();
-        for bucket in [Bucket::Repos, Bucket::Branches, Bucket::Tasks] {
-            let stream = self.world.topology().bucket_stream(bucket);
-            let what = format!("STREAM.INFO.{stream}");
-            let info = self.world.ask(&what, &Value::Null).await;
-            let info = info.unwrap_or_else(|error| panic!("{stream}: {error}"));
-            newest.extend(info["state"]["last_seq"].as_u64());
-        }
-        newest
+        let buckets = [Bucket::Repos, Bucket::Branches, Bucket::Tasks];
+        let newest = buckets.map(|bucket| self.world.newest_revision(bucket));
+        futures_util::future::join_all(newest).await
     }
 }
 

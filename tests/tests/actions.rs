@@ -200,3 +200,21 @@ async fn register_existing_branch_tracks_what_was_pushed() {
     assert_eq!(scene.draw(), "main  m0\na     main: a1\n");
     assert_eq!(scene.rows().await, "a  main from m0\n");
 }
+
+/// It counts as merged, and what stood on it stands on the new parent.
+#[tokio::test]
+async fn reparent_branch_onto_a_parent_that_has_its_work_already() {
+    let scene = Scene::start("main <- a: a1 <- b: b1 <- c: c1; main <- d: b1 d1").await;
+    assert_eq!(
+        scene.act("reparent_branch branch=b parent=d").await,
+        "merged b(d became_empty); reparented c(b to d); moved c; dropped b(b1 became_empty)"
+    );
+    assert_eq!(
+        scene.draw(),
+        "main  m0\na     main: a1\nb     a: b1\nc     d: c1\nd     main: b1' d1\n"
+    );
+    assert_eq!(
+        scene.rows().await,
+        "a  main from m0\nb  untracked\nc  d from d1\nd  main from m0\n"
+    );
+}
