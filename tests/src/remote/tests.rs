@@ -109,6 +109,20 @@ fn a_merge_within_a_branch_names_what_it_brought_in() {
 }
 
 #[test]
+fn a_rebase_takes_what_is_above_its_base_elsewhere() {
+    let (_dir, remote) = remote();
+    remote.stack("main <- a: a1 <- b: b1 b2");
+    remote.stack("main: m1");
+    let head = remote.rebase("b", "a", "main");
+    assert_eq!(
+        remote.draw(),
+        "main  m0 m1\na     main~1: a1\nb     main: b1 b2\n"
+    );
+    assert_eq!(remote.head("b"), head);
+    assert_eq!(remote.subject(head).as_deref(), Some("b2"));
+}
+
+#[test]
 fn branches_on_the_same_commit_are_equal() {
     let (_dir, remote) = remote();
     remote.stack("main <- a: a1 <- b: b1");
