@@ -72,7 +72,7 @@ async fn measure() {
 /// Small repositories, each with a stack of two branches that is up to date.
 fn prepare(world: &World) -> Vec<Remote> {
     let remote = |n| {
-        let remote = world.remote(&name(n).to_string());
+        let remote = world.remote(name(n).as_str());
         remote.stack("main <- a: a1 <- b: b1");
         remote
     };

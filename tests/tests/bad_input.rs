@@ -104,7 +104,7 @@ async fn what_is_no_action() {
     let cases = [
         invalid("an unknown action", "restack", "", actions),
         invalid("an action in upper case", "Sync_Repo", "{}", actions),
-        invalid("an action that is long", &LONG_NAME, "{}", actions),
+        invalid("an action that is long", LONG_NAME, "{}", actions),
         invalid(
             "half an object",
             "sync_repo",
