@@ -63,6 +63,10 @@ pub fn initial(rng: &mut Rng) -> Files {
             );
         }
     }
+    if rng.chance(50) {
+        let content = hot_content(rng);
+        put(&mut files, HOT.to_vec(), (FILE, content));
+    }
     if rng.chance(25) {
         put(
             &mut files,
@@ -73,8 +77,51 @@ pub fn initial(rng: &mut Rng) -> Files {
     files
 }
 
+/// A file of few different lines that everyone edits: there git's histogram diff and other diffs
+/// tell apart in different ways what changed.
+const HOT: &[u8] = b"src/hot.c";
+
+fn hot_content(rng: &mut Rng) -> Vec<u8> {
+    (0..rng.between(20, 60))
+        .flat_map(|_| hot_line(rng))
+        .collect()
+}
+
+fn hot_line(rng: &mut Rng) -> Vec<u8> {
+    const LINES: [&str; 7] = ["{", "}", "", "\tx();", "\ty();", "\tif (z)", "\treturn;"];
+    format!("{}\n", LINES[rng.below(LINES.len())]).into_bytes()
+}
+
+/// Adds, removes and repeats runs of lines.
+fn edit_hot(content: &mut Vec<u8>, rng: &mut Rng) {
+    let lines = content.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec);
+    let mut lines: Vec<Vec<u8>> = lines.collect();
+    for _ in 0..rng.between(1, 2) {
+        let from = rng.below(lines.len() + 1);
+        let to = (from + rng.between(1, 4)).min(lines.len());
+        match rng.below(3) {
+            0 => drop(lines.drain(from..to)),
+            1 => {
+                let run = lines[from..to].to_vec();
+                let at = rng.below(lines.len() + 1);
+                lines.splice(at..at, run);
+            }
+            _ => {
+                let run: Vec<_> = (0..rng.between(1, 3)).map(|_| hot_line(rng)).collect();
+                lines.splice(from..to, run);
+            }
+        }
+    }
+    *content = lines.concat();
+}
+
 /// One change of one to a few entries.
 pub fn change(files: &mut Files, rng: &mut Rng) {
+    if let Some((FILE, content)) = files.get_mut(HOT)
+        && rng.chance(45)
+    {
+        return edit_hot(content, rng);
+    }
     match rng.below(100) {
         0..38 => edit(files, rng),
         38..47 => {
