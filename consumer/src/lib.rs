@@ -19,7 +19,7 @@
 //! | who may run it, and what does its row say? | [`status`], [`mod@run`], [`runner`] |
 //! | what becomes of an attempt? | [`decide`] |
 //! | what do the actions do? | [`workflow`], [`projection`] |
-//! | where does a message go that is no action? | [`dead_letter`] |
+//! | where does a message go that is no action, or that cannot even be read? | [`dead_letter`], [`unreadable`] |
 //! | what of jobs whose message is gone, or tasks that wait for one? | [`lost`], [`tasks`] |
 //! | how do mirrors stay within their budget? | [`housekeeping`] |
 //! | how is it all run on one machine? | [`dev`] |
@@ -46,6 +46,7 @@ pub mod status;
 pub mod stream;
 pub mod tasks;
 pub mod ticket;
+pub mod unreadable;
 pub mod workflow;
 
 pub use config::Config;

@@ -25,6 +25,7 @@ use crate::row_hints::RowHints;
 use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
 use crate::ticket::Tickets;
+use crate::unreadable::watch_for_unreadable;
 use crate::workflow::Workflow;
 
 /// How long handing back may take once running jobs have been told to stop.
@@ -78,6 +79,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     if config.mirror_budget.is_some() {
         tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
     }
+    let screening = tokio::spawn(watch_for_unreadable(Arc::clone(&runner), seen.clone()));
     let pulls = Pulls::new(Arc::clone(&runner), Arc::clone(&lines), seen);
     tracing::info!(
         worker = %runner.worker,
@@ -88,6 +90,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     // Returns when the drain has begun and nothing more can come in.
     pulls.run().await;
     drain(&config, &runner, &lines).await;
+    screening.abort();
     // What was settled last must be on the wire before the connection goes.
     if !matches!(
         tokio::time::timeout(LAST_WORDS, client.flush()).await,

@@ -101,7 +101,41 @@ impl ActionsStream {
         })
     }
 
+    /// The oldest message at or after `floor`, as the leader has it, with its headers as the bytes that
+    /// they were sent as; readable whatever its publisher sent.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn next_with_raw_headers(
+        &self,
+        floor: u64,
+    ) -> Result<Option<(StoredMessage, Vec<u8>)>, ApiError> {
+        self.ask_leader_raw(json!({"seq": floor, "next_by_subj": ">"}))
+            .await
+    }
+
+    /// Deletes a message; one that is gone already counts.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn delete(&self, sequence: u64) -> Result<(), ApiError> {
+        let subject = format!("STREAM.MSG.DELETE.{}", self.name);
+        let query = json!({"seq": sequence, "no_erase": true});
+        match api::ask(&self.client, &subject, &query).await {
+            Err(error) if error.err_code() != Some(codes::NO_MESSAGE) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     async fn ask_leader(&self, query: Value) -> Result<Option<StoredMessage>, ApiError> {
+        let found = self.ask_leader_raw(query).await?;
+        Ok(found.map(|(message, _)| message))
+    }
+
+    async fn ask_leader_raw(
+        &self,
+        query: Value,
+    ) -> Result<Option<(StoredMessage, Vec<u8>)>, ApiError> {
         let subject = format!("STREAM.MSG.GET.{}", self.name);
         let asked = tokio::time::timeout(PATIENCE, api::ask(&self.client, &subject, &query)).await;
         match asked.map_err(|_| ApiError::TimedOut {
@@ -146,14 +180,17 @@ struct Raw {
 }
 
 impl Raw {
-    fn into_message(self) -> Option<StoredMessage> {
-        Some(StoredMessage {
+    /// The message, and its headers as they were sent.
+    fn into_message(self) -> Option<(StoredMessage, Vec<u8>)> {
+        let headers = STANDARD.decode(self.hdrs).ok()?;
+        let message = StoredMessage {
             sequence: self.seq,
             stored_nanos: nanos(&self.time)?,
-            headers: parse_headers(&STANDARD.decode(self.hdrs).ok()?),
+            headers: parse_headers(&headers),
             payload: Bytes::from(STANDARD.decode(self.data).ok()?),
             subject: self.subject,
-        })
+        };
+        Some((message, headers))
     }
 }
 

@@ -1,11 +1,13 @@
 //! Publishers that know nothing of Backstack but its subjects: what `nats pub` sends gets a job row,
 //! and what is no action ends in the dead letters without harm to anybody else.
 
+use std::time::Duration;
+
 use async_nats::HeaderMap;
-use backstack_schemas::topology::{Bucket, MAX_ACTION_BYTES, job_key};
+use backstack_schemas::topology::{Bucket, Choices, MAX_ACTION_BYTES, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
 use backstack_tests::rows::DeadLetter;
-use backstack_tests::{Worker, World};
+use backstack_tests::{Options, Worker, World};
 use serde_json::{Value, json};
 
 const NATS_MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -571,4 +573,47 @@ async fn a_status_line_does_not_hide_a_message() {
         assert_eq!(job.status, JobStatus::Completed, "{status}: {job:#?}");
         world.queue_empty().await;
     }
+}
+
+/// What no client library sends, the client library of the workers cannot read: it drops the
+/// connection. Such a message is found, buried and removed, and others go on.
+#[tokio::test]
+async fn what_cannot_even_be_read_is_a_dead_letter() {
+    let choices = Choices {
+        ack_wait: Duration::from_secs(2),
+        ..Choices::default()
+    };
+    let world = World::with(Options {
+        choices,
+        ..Options::default()
+    })
+    .await;
+    let _remote = world.repo("web").await;
+    let _worker = Worker::start(&world, &[]).await;
+    let id = JobId::generate();
+    let not_text = [
+        format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\nX: ").as_bytes(),
+        b"\xff\xfe\r\n\r\n",
+    ]
+    .concat();
+    send_bytes(&world, SYNC.as_bytes(), &not_text, b"").await;
+    let row = world.ended("web", id).await;
+    assert_invalid(&row, "headers are not UTF-8");
+    assert_eq!(row.spec.action, "sync_repo");
+    let no_header = b"NATS/1.0\r\nnonsense\r\n\r\n";
+    send_bytes(&world, SYNC.as_bytes(), no_header, b"{}").await;
+    let no_subject = b"backstack.actions.w\xff.sync_repo";
+    send_bytes(&world, no_subject, b"NATS/1.0\r\n\r\n", b"").await;
+    let job = world.run("web", "sync_repo", "").await;
+    assert_eq!(job.status, JobStatus::Completed, "{job:#?}");
+    world.queue_empty().await;
+    let letters = world.dead_letters().await;
+    let subjects: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.subject.as_str())
+        .collect();
+    let (payload, subject) = ("backstack.dead.bad_payload", "backstack.dead.bad_subject");
+    assert_eq!(subjects, [payload, payload, subject]);
+    assert_eq!(header(&letters[0], "Backstack-Subject"), Some(SYNC));
+    assert_eq!(letters[1].payload, b"{}");
 }
