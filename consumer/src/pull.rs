@@ -35,8 +35,8 @@ const PRIORITIES: u64 = 10;
 pub struct Pulls {
     runner: Arc<Runner>,
     lines: Arc<Lines>,
-    /// Changes with each new connection, so that pulls which a lost one took along are asked for anew.
-    connections: watch::Receiver<()>,
+    /// How many connections were made; pulls that a lost one took along are asked for anew.
+    connections: watch::Receiver<u64>,
 }
 
 /// One consumer to pull from.
@@ -51,7 +51,7 @@ impl Pulls {
     pub fn new(
         runner: Arc<Runner>,
         lines: Arc<Lines>,
-        connections: watch::Receiver<()>,
+        connections: watch::Receiver<u64>,
     ) -> Arc<Self> {
         Arc::new(Self {
             runner,

@@ -59,11 +59,11 @@ pub enum ServiceError {
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServiceError> {
     let mut connect_options = config.connect.clone();
     connect_options.name = "backstackd".to_owned();
-    // Each new connection is told to those who must ask for everything anew on it.
-    let (connections, seen) = watch::channel(());
+    // Connections are counted for those who must ask for everything anew on each.
+    let (connections, seen) = watch::channel(0_u64);
     let client = connect_with(&connect_options, move |event| {
         if matches!(event, Event::Connected) {
-            connections.send_replace(());
+            connections.send_modify(|made| *made += 1);
         }
     })
     .await?;

@@ -34,7 +34,7 @@ enum NoAnswer {
 }
 
 /// Looks through the queue after every connection but the first, until the worker drains.
-pub async fn watch_for_unreadable(runner: Arc<Runner>, mut connections: watch::Receiver<()>) {
+pub async fn watch_for_unreadable(runner: Arc<Runner>, mut connections: watch::Receiver<u64>) {
     let mut floor = 1;
     loop {
         tokio::select! {
