@@ -12,7 +12,7 @@ const INTERVAL: Duration = Duration::from_secs(60);
 /// first, one that a job works on never.
 pub async fn keep_mirrors_within_budget(runner: Arc<Runner>) {
     loop {
-        let store = runner.workflow.store().clone();
+        let store = runner.context.store().clone();
         match tokio::task::spawn_blocking(move || store.enforce_budget()).await {
             Ok(Ok(0)) => {}
             Ok(Ok(freed)) => tracing::info!(freed, "mirrors were removed to keep the budget"),

@@ -18,8 +18,9 @@ use backstack_schemas::{
 
 use crate::run::{Halt, Run};
 use crate::workflow::branch_rows::KnownRows;
-use crate::workflow::session::{Session, unreadable};
-use crate::workflow::{Workflow, sync_row};
+use crate::workflow::failure::unreadable;
+use crate::workflow::session::Session;
+use crate::workflow::{Context, sync_row};
 
 /// Brings the branch rows in the bucket up to the session's, and the repository's row with them. A dry
 /// run writes nothing.
@@ -27,7 +28,7 @@ use crate::workflow::{Workflow, sync_row};
 /// # Errors
 /// [`Halt`]: the mirror could not be read, a bucket did not answer, or somebody else writes the same
 /// rows.
-pub async fn write(workflow: &Workflow, run: &Run, session: &mut Session) -> Result<(), Halt> {
+pub async fn write(context: &Context, run: &Run, session: &mut Session) -> Result<(), Halt> {
     if run.spec.dry_run {
         return Ok(());
     }
@@ -37,8 +38,8 @@ pub async fn write(workflow: &Workflow, run: &Run, session: &mut Session) -> Res
         .rows
         .retain(|_, row| row.head.is_some() || row.is_kept());
     fill_in(run, session).await?;
-    write_changes(workflow, session).await?;
-    sync_row::note_success(workflow, run, session).await
+    write_changes(context, session).await?;
+    sync_row::note_success(context, run, session).await
 }
 
 /// Works out what rows say of commits, and pins the commits that rows name.
@@ -64,11 +65,11 @@ async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
 }
 
 /// Writes the rows that are another than before, and removes those that are gone.
-async fn write_changes(workflow: &Workflow, session: &mut Session) -> Result<(), Halt> {
+async fn write_changes(context: &Context, session: &mut Session) -> Result<(), Halt> {
     let repo = session.repo.value.repo.clone();
     let (branches, writes): (Vec<_>, Vec<_>) =
-        changes(&repo, session, workflow.now()).into_iter().unzip();
-    let written = workflow.rows().write_all(Bucket::Branches, writes).await;
+        changes(&repo, session, context.now()).into_iter().unzip();
+    let written = context.rows().write_all(Bucket::Branches, writes).await;
     let mut known = (*session.before).clone();
     for (branch, outcome) in branches.into_iter().zip(written) {
         match outcome.map_err(unreadable)? {
@@ -76,12 +77,12 @@ async fn write_changes(workflow: &Workflow, session: &mut Session) -> Result<(),
                 known.note(&branch, session.rows.get(&branch), revision);
             }
             Updated::Lost { .. } => {
-                workflow.branch_rows().forget(&repo);
+                context.branch_rows().forget(&repo);
                 return Err(overtaken(&branch).into());
             }
         }
     }
-    workflow.branch_rows().keep(&repo, known);
+    context.branch_rows().keep(&repo, known);
     Ok(())
 }
 

@@ -32,7 +32,7 @@ use crate::status::{Begin, Claim, JobRow, Overtaken};
 use crate::stream::ActionsStream;
 use crate::tasks;
 use crate::ticket::Tickets;
-use crate::workflow::Workflow;
+use crate::workflow::{self, Context};
 use backstack_producer::clock::Clock;
 
 /// How long a message goes back for when the buckets do not answer.
@@ -81,8 +81,8 @@ pub struct Runner {
     pub dead_letters: DeadLetters,
     /// Hints that a repository's job rows changed.
     pub hints: RowHints,
-    /// What the actions do.
-    pub workflow: Workflow,
+    /// What the actions work with.
+    pub context: Context,
     /// This process.
     pub worker: WorkerId,
     /// What bounds a job.
@@ -230,7 +230,7 @@ impl Runner {
         let limit = self.limits.action_timeout;
         let run = Run::new(row, action, message.sequence, message.stored_at(), limit);
         let outcome = {
-            let mut work = std::pin::pin!(self.workflow.perform(&run));
+            let mut work = std::pin::pin!(workflow::perform(&self.context, &run));
             let ended = tokio::select! {
                 ended = &mut work => ended,
                 // The engine notices that it was stopped; nothing of it may be left behind.

@@ -26,7 +26,7 @@ use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
 use crate::ticket::Tickets;
 use crate::unreadable::watch_for_unreadable;
-use crate::workflow::Workflow;
+use crate::workflow::Context;
 
 /// How long handing back may take once running jobs have been told to stop.
 const ABORT_PATIENCE: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ async fn runner(
         permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),
-        workflow: Workflow::open(config, rows.clone(), stream.clone()).await?,
+        context: Context::open(config, rows.clone(), stream.clone()).await?,
         stream,
         worker: WorkerId::generate(&host_name(), std::process::id()),
         limits: Limits {

@@ -7,8 +7,10 @@ use backstack_schemas::outcome::Registered;
 use backstack_schemas::topology::{Bucket, task_branch_key};
 use backstack_schemas::{BranchName, ErrorCode, JobError, ObjectId, Step, TaskId};
 
-use super::session::{Session, unreadable};
-use super::{Workflow, history, plan_error};
+use super::context::Context;
+use super::failure::{plan_error, unreadable};
+use super::history;
+use super::session::Session;
 use crate::decide::Outcome;
 use crate::projection;
 use crate::run::{Halt, Run};
@@ -31,7 +33,7 @@ pub struct Wish<'a> {
 /// # Errors
 /// [`Halt`], with `branch_has_task` naming the task that has the branch.
 pub async fn perform(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     mut session: Session,
     wish: Wish<'_>,
@@ -48,7 +50,7 @@ pub async fn perform(
         .await?
         .map_err(|error: PlanError| plan_error(error))?;
     if let Some(task) = wish.task_id {
-        claim_for_task(workflow, run, &session, wish.branch, task).await?;
+        claim_for_task(context, run, &session, wish.branch, task).await?;
     }
     if let Some(row) = session.rows.get_mut(wish.branch) {
         row.tracked = true;
@@ -63,7 +65,7 @@ pub async fn perform(
         base: registration.base,
         head: registration.head,
     });
-    projection::write(workflow, run, &mut session).await?;
+    projection::write(context, run, &mut session).await?;
     Ok(Outcome::Done {
         message,
         result: session.result,
@@ -72,7 +74,7 @@ pub async fn perform(
 
 /// One task a branch: the key of the branch in the task bucket holds the first one's id.
 async fn claim_for_task(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     session: &Session,
     branch: &BranchName,
@@ -90,8 +92,8 @@ async fn claim_for_task(
         return Ok(());
     }
     let key = task_branch_key(&run.spec.repo, branch);
-    match workflow
-        .rows
+    match context
+        .rows()
         .create(Bucket::Tasks, &key, &task)
         .await
         .map_err(unreadable)?

@@ -3,8 +3,9 @@
 use backstack_engine::plan::Goal;
 use backstack_schemas::{BranchName, ObjectId};
 
+use super::context::Context;
+use super::restack;
 use super::session::Session;
-use super::{Workflow, restack};
 use crate::decide::Outcome;
 use crate::run::{Halt, Run};
 
@@ -14,7 +15,7 @@ use crate::run::{Halt, Run};
 /// # Errors
 /// [`Halt`]; `conflict` comes with the paths.
 pub async fn perform(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     session: Session,
     branch: &BranchName,
@@ -26,5 +27,5 @@ pub async fn perform(
         parent: parent.clone(),
         base,
     };
-    restack::perform(workflow, run, session, goal).await
+    restack::perform(context, run, session, goal).await
 }

@@ -3,7 +3,7 @@
 use backstack_engine::plan::Goal;
 use backstack_schemas::JobResult;
 
-use super::Workflow;
+use super::context::Context;
 use super::session::Session;
 use super::stacking::{self, branches, shortfall};
 use crate::decide::Outcome;
@@ -15,13 +15,13 @@ use crate::run::{Halt, Run};
 /// # Errors
 /// [`Halt`]; `conflict` and `remote_rejected` come with what was done all the same.
 pub async fn perform(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     mut session: Session,
     goal: Goal,
 ) -> Result<Outcome, Halt> {
-    let restacked = stacking::restack(workflow, run, &mut session, &goal).await?;
-    projection::write(workflow, run, &mut session).await?;
+    let restacked = stacking::restack(context, run, &mut session, &goal).await?;
+    projection::write(context, run, &mut session).await?;
     match shortfall(&session.result, &restacked) {
         Some(error) => Err(Halt::Failed {
             error,

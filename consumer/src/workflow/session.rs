@@ -10,7 +10,7 @@ use std::time::Duration;
 use backstack_engine::EngineError;
 use backstack_engine::graph::{Stack, StackBranch, Tracked};
 use backstack_engine::mirror::{Fetched, Mirror};
-use backstack_producer::rows::{Row, RowError};
+use backstack_producer::rows::Row;
 use backstack_schemas::outcome::TrunkMoved;
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{
@@ -21,7 +21,8 @@ use parking_lot::Mutex;
 use serde_json::Value;
 
 use super::branch_rows::KnownRows;
-use super::{Workflow, job_error};
+use super::context::Context;
+use super::failure::{internal, job_error, unreadable};
 use crate::run::{Halt, Run};
 
 /// How long the row of a tracked branch stays after the branch went from the remote.
@@ -52,16 +53,12 @@ impl Session {
     ///
     /// # Errors
     /// [`Halt::Failed`] with `unknown_repo`, `trunk_not_found`, or what the remote or the buckets did.
-    pub async fn begin(
-        workflow: &Workflow,
-        run: &Run,
-        repo: Row<Repository>,
-    ) -> Result<Self, Halt> {
+    pub async fn begin(context: &Context, run: &Run, repo: Row<Repository>) -> Result<Self, Halt> {
         run.enter(Step::Fetch, "Fetching from the remote", 0);
-        let through_sequence = workflow.last_sequence().await?;
+        let through_sequence = context.last_sequence().await?;
         let (fetched, before) = tokio::join!(
-            fetch(workflow, run, &repo.value),
-            workflow.branches.load(&workflow.rows, &repo.value.repo),
+            fetch(context, run, &repo.value),
+            context.branch_rows().load(context.rows(), &repo.value.repo),
         );
         let ((mirror, fetched, default_branch), before) = (fetched?, before.map_err(unreadable)?);
         for name in &fetched.ignored {
@@ -81,8 +78,8 @@ impl Session {
             through_sequence,
             mirror: Mutex::new(Some(mirror)),
         };
-        session.take_in(&fetched.heads, workflow.now());
-        session.obtain_what_rows_name(workflow, run).await?;
+        session.take_in(&fetched.heads, context.now());
+        session.obtain_what_rows_name(context, run).await?;
         Ok(session)
     }
 
@@ -90,13 +87,13 @@ impl Session {
     ///
     /// # Errors
     /// As [`begin`](Self::begin).
-    pub async fn fetch_again(&mut self, workflow: &Workflow, run: &Run) -> Result<(), Halt> {
+    pub async fn fetch_again(&mut self, context: &Context, run: &Run) -> Result<(), Halt> {
         run.enter(
             Step::Fetch,
             "Fetching again, since the remote has moved on",
             0,
         );
-        self.through_sequence = workflow.last_sequence().await?;
+        self.through_sequence = context.last_sequence().await?;
         let control = run.control.clone();
         let fetched = self
             .with_mirror(move |mirror| mirror.fetch(&control, &mut |_, _| {}))
@@ -104,7 +101,7 @@ impl Session {
         if !fetched.heads.contains_key(&self.trunk) {
             return Err(no_trunk(&self.trunk).into());
         }
-        self.take_in(&fetched.heads, workflow.now());
+        self.take_in(&fetched.heads, context.now());
         Ok(())
     }
 
@@ -212,10 +209,10 @@ impl Session {
 
     /// Asks the remote for commits that rows name and this mirror never saw, since another worker
     /// recorded them.
-    async fn obtain_what_rows_name(&mut self, workflow: &Workflow, run: &Run) -> Result<(), Halt> {
+    async fn obtain_what_rows_name(&mut self, context: &Context, run: &Run) -> Result<(), Halt> {
         let repo = self.repo.value.repo.clone();
         let mut named = self.named_commits();
-        named.retain(|id| !workflow.is_unobtainable(&repo, *id));
+        named.retain(|id| !context.is_unobtainable(&repo, *id));
         let control = run.control.clone();
         let missing = self
             .with_mirror(move |mirror| {
@@ -227,7 +224,7 @@ impl Session {
                 }
             })
             .await?;
-        workflow.note_unobtainable(&repo, &missing);
+        context.note_unobtainable(&repo, &missing);
         Ok(())
     }
 }
@@ -244,9 +241,9 @@ pub fn stop_tracking(row: &mut Branch) {
 /// # Errors
 /// `unknown_repo`; `remote_not_allowed` where the row's URL is none that git may be given; `internal`
 /// where the row cannot be used for another reason.
-pub async fn repository(workflow: &Workflow, repo: &RepoId) -> Result<Row<Repository>, Halt> {
-    let row = workflow
-        .rows
+pub async fn repository(context: &Context, repo: &RepoId) -> Result<Row<Repository>, Halt> {
+    let row = context
+        .rows()
         .get_leader::<Value>(Bucket::Repos, repo.as_str())
         .await;
     let row = row.map_err(unreadable)?.ok_or_else(|| unknown_repo(repo))?;
@@ -287,11 +284,11 @@ fn unknown_repo(repo: &RepoId) -> JobError {
 }
 
 async fn fetch(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     repo: &Repository,
 ) -> Result<(Mirror, Fetched, Option<BranchName>), Halt> {
-    let (store, control) = (workflow.store.clone(), run.control.clone());
+    let (store, control) = (context.store().clone(), run.control.clone());
     let (id, url, trunk_known) = (
         repo.repo.clone(),
         repo.remote_url.clone(),
@@ -379,13 +376,4 @@ pub async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(move || span.in_scope(work))
         .await
         .map_err(|error| internal(format!("a step of the job broke: {error}")).into())
-}
-
-/// The error of a bucket that did not answer, or not so that it could be read.
-pub fn unreadable(error: RowError) -> Halt {
-    internal(error.to_string()).into()
-}
-
-pub fn internal(detail: impl Into<String>) -> JobError {
-    JobError::new(ErrorCode::Internal, detail)
 }

@@ -20,8 +20,10 @@ use backstack_engine::replay::{Committer, Replayed, replay};
 use backstack_schemas::outcome::{Merged, MergedHow, Moved, Reparented, SkipReason, Skipped};
 use backstack_schemas::{BranchName, ErrorCode, JobError, JobResult, ObjectId, Step};
 
+use super::context::Context;
+use super::failure::{job_error, plan_error};
 use super::session::Session;
-use super::{Workflow, healing, history, job_error, plan_error};
+use super::{healing, history};
 use crate::run::{Halt, Run};
 
 /// How often a push may lose its leases in one attempt.
@@ -66,13 +68,13 @@ impl PushEnd {
 /// # Errors
 /// [`Halt`], with what was done so far where something was.
 pub async fn restack(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     session: &mut Session,
     goal: &Goal,
 ) -> Result<Restacked, Halt> {
     for _ in 0..LEASE_LOSSES {
-        let planned = plan_and_replay(workflow, run, session, goal).await?;
+        let planned = plan_and_replay(context, run, session, goal).await?;
         let pushed = if run.spec.dry_run || planned.stops(goal) {
             PushEnd::nothing()
         } else {
@@ -86,9 +88,14 @@ pub async fn restack(
                 }
                 return Ok(Restacked { refusals });
             }
+            // Whether a branch is merged was judged by the heads of the first fetch; the next attempt
+            // judges anew.
+            PushEnd::Moved(error) if !session.result.merged.is_empty() => {
+                return Err(job_error(error));
+            }
             PushEnd::Moved(error) => {
                 tracing::info!(%error, "planning again");
-                session.fetch_again(workflow, run).await?;
+                session.fetch_again(context, run).await?;
             }
         }
     }
@@ -127,7 +134,7 @@ pub fn shortfall(result: &JobResult, restacked: &Restacked) -> Option<JobError> 
 }
 
 async fn plan_and_replay(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     session: &mut Session,
     goal: &Goal,
@@ -135,8 +142,8 @@ async fn plan_and_replay(
     run.enter(Step::Plan, "Planning what goes onto what", 0);
     let (stack, goal, control) = (session.stack(), goal.clone(), run.control.clone());
     let committer = Committer {
-        name: workflow.committer.name.clone(),
-        email: workflow.committer.email.clone(),
+        name: context.committer().name.clone(),
+        email: context.committer().email.clone(),
         at_least: run.stored_at.unix_seconds(),
     };
     let plan = session

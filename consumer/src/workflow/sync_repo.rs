@@ -3,8 +3,9 @@
 use backstack_engine::plan::Goal;
 use backstack_schemas::{Action, JobResult, Repository, SyncStatus};
 
+use super::context::Context;
 use super::session::Session;
-use super::{Workflow, healing, restack, stacking};
+use super::{healing, restack, stacking};
 use crate::decide::Outcome;
 use crate::projection;
 use crate::run::{Halt, Run};
@@ -30,16 +31,16 @@ pub fn overtaken() -> Outcome {
 /// # Errors
 /// [`Halt`]
 pub async fn perform(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     mut session: Session,
     restack: bool,
 ) -> Result<Outcome, Halt> {
     healing::heal_merged(run, &mut session).await?;
     if restack {
-        return restack::perform(workflow, run, session, Goal::All).await;
+        return restack::perform(context, run, session, Goal::All).await;
     }
-    projection::write(workflow, run, &mut session).await?;
+    projection::write(context, run, &mut session).await?;
     Ok(Outcome::Done {
         message: message(&session),
         result: session.result,

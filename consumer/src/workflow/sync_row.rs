@@ -4,8 +4,9 @@ use backstack_producer::rows::{Row, Updated};
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{Repository, SyncStatus};
 
-use super::Workflow;
-use super::session::{Session, internal, unreadable};
+use super::context::Context;
+use super::failure::{internal, unreadable};
+use super::session::Session;
 use crate::run::{Halt, Run};
 
 /// How often a write is tried again that somebody else's overtook.
@@ -15,11 +16,11 @@ const TRIES: usize = 5;
 ///
 /// # Errors
 /// The bucket did not answer.
-pub async fn note_success(workflow: &Workflow, run: &Run, session: &Session) -> Result<(), Halt> {
-    write(workflow, &session.repo, |row| {
+pub async fn note_success(context: &Context, run: &Run, session: &Session) -> Result<(), Halt> {
+    write(context, &session.repo, |row| {
         row.trunk.get_or_insert_with(|| session.trunk.clone());
         row.sync.status = SyncStatus::Synced;
-        row.sync.synced_at = Some(workflow.now());
+        row.sync.synced_at = Some(context.now());
         row.sync.through_sequence = Some(session.through_sequence);
         row.sync.job_id = Some(run.spec.job_id);
         row.sync.message = None;
@@ -29,14 +30,14 @@ pub async fn note_success(workflow: &Workflow, run: &Run, session: &Session) -> 
 
 /// The remote could not be fetched. A bucket that does not answer is passed over: the job's own row
 /// tells the same.
-pub async fn note_failure(workflow: &Workflow, run: &Run, repo: &Row<Repository>, halt: &Halt) {
+pub async fn note_failure(context: &Context, run: &Run, repo: &Row<Repository>, halt: &Halt) {
     let Halt::Failed { error, .. } = halt else {
         return;
     };
     if run.spec.dry_run {
         return;
     }
-    let noted = write(workflow, repo, |row| {
+    let noted = write(context, repo, |row| {
         row.sync.status = SyncStatus::Error;
         row.sync.job_id = Some(run.spec.job_id);
         row.sync.message = Some(error.detail.clone());
@@ -49,7 +50,7 @@ pub async fn note_failure(workflow: &Workflow, run: &Run, repo: &Row<Repository>
 /// Changes the row by compare-and-set, on what it is now. A row that was removed, or points to
 /// another remote by now, is left alone.
 async fn write(
-    workflow: &Workflow,
+    context: &Context,
     read: &Row<Repository>,
     change: impl Fn(&mut Repository),
 ) -> Result<(), Halt> {
@@ -57,15 +58,15 @@ async fn write(
     let (mut row, mut revision) = (read.value.clone(), read.revision);
     for _ in 0..TRIES {
         change(&mut row);
-        let written = workflow
-            .rows
+        let written = context
+            .rows()
             .update(Bucket::Repos, key, &row, revision)
             .await;
         if let Updated::Done(_) = written.map_err(unreadable)? {
             return Ok(());
         }
-        let now = workflow
-            .rows
+        let now = context
+            .rows()
             .get_leader::<Repository>(Bucket::Repos, key)
             .await;
         match now.map_err(unreadable)? {

@@ -1,9 +1,10 @@
 //! `unregister_branch`: a branch is tracked no longer, and its children get its parent.
 
-use backstack_schemas::BranchName;
+use backstack_schemas::{BranchName, ErrorCode, JobError};
 
+use super::context::Context;
+use super::healing;
 use super::session::Session;
-use super::{Workflow, healing, tracked_parent};
 use crate::decide::Outcome;
 use crate::projection;
 use crate::run::{Halt, Run};
@@ -14,14 +15,14 @@ use crate::run::{Halt, Run};
 /// # Errors
 /// [`Halt`] with `branch_not_found`, `branch_not_tracked` or `trunk_is_immutable`.
 pub async fn perform(
-    workflow: &Workflow,
+    context: &Context,
     run: &Run,
     mut session: Session,
     branch: &BranchName,
 ) -> Result<Outcome, Halt> {
     let parent = tracked_parent(&session, branch)?;
     let children = healing::untrack(run, &mut session, vec![branch.clone()]).await?;
-    projection::write(workflow, run, &mut session).await?;
+    projection::write(context, run, &mut session).await?;
     let message = match children {
         0 => format!("{branch} is no longer tracked"),
         _ => format!("{branch} is no longer tracked; what stood on it stands on {parent} now"),
@@ -29,5 +30,21 @@ pub async fn perform(
     Ok(Outcome::Done {
         message,
         result: session.result,
+    })
+}
+
+/// What a tracked branch stands on; it may be gone from the remote.
+fn tracked_parent(session: &Session, branch: &BranchName) -> Result<BranchName, JobError> {
+    if *branch == session.trunk {
+        let detail = format!("{branch} is the trunk, which is not part of any stack");
+        return Err(JobError::new(ErrorCode::TrunkIsImmutable, detail));
+    }
+    let row = session.rows.get(branch).ok_or_else(|| {
+        let detail = format!("There is no branch {branch} on the remote, and none was recorded");
+        JobError::new(ErrorCode::BranchNotFound, detail)
+    })?;
+    row.parent.clone().filter(|_| row.tracked).ok_or_else(|| {
+        let detail = format!("{branch} is not part of a stack, so there is nothing to take out");
+        JobError::new(ErrorCode::BranchNotTracked, detail)
     })
 }
