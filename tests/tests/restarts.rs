@@ -220,6 +220,34 @@ async fn a_drain_whose_time_is_up_hands_back_what_runs() {
     assert_one_effect(&remote, &gate);
 }
 
+/// A push that is stopped while the remote holds its locks: who holds them gets the time to let go.
+#[tokio::test]
+async fn a_push_that_is_stopped_leaves_no_lock_on_the_remote() {
+    let world = World::start().await;
+    let leaving = Worker::start(&world, &["--drain-timeout=100ms"]).await;
+    let remote = world.repo("web").await;
+    remote.stack("main <- a: a1");
+    world.register("web", &["a"]).await;
+    remote.commit("main", &[("m1", "m1\n")], "m1");
+    let gate = Gate::close(&remote);
+    remote.remove_hook("pre-receive");
+    let wait = "#!/bin/sh\n[ \"$1\" != prepared ] || [ ! -p gate ] || cat gate\nexit 0\n";
+    remote.hook("reference-transaction", wait);
+    let job = world.publish("web", "restack_repo", "").await;
+    let arrived = gate.arrived().await;
+    let lock = remote.path().join("refs/heads/a.lock");
+    assert!(lock.exists(), "the test shows nothing: nothing is locked");
+    let output = leaving.stop().await;
+    assert_eq!(output.code, 0, "{}", output.stderr);
+    assert!(!lock.exists(), "the branch is locked for ever");
+    gate.release();
+    drop(arrived);
+    let _next = Worker::start(&world, &[]).await;
+    let ended = world.ended("web", job).await;
+    assert_completed(&ended, 1, 2);
+    assert_one_effect(&remote, &gate);
+}
+
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
     let world = impatient().await;

@@ -278,17 +278,26 @@ impl GitProcess {
         ))
     }
 
-    /// Ends the whole group: politely, then surely.
+    /// Ends the whole group: politely, then surely. What git started may outlive it for a moment, and a
+    /// remote on this machine is among that: killed while it tidies up, it leaves its refs locked.
     fn end_group(&mut self) {
         self.signal_group(Signal::TERM);
+        // Readable once git has ended, it would end every wait for the others.
+        self.exit = None;
         let until = Instant::now() + GRACE;
-        while matches!(self.has_ended(), Ok(false)) && Instant::now() < until {
+        while self.somebody_is_left() && Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
             if self.pump(left.min(TICK_WITHOUT_PIDFD)).is_err() {
                 break;
             }
         }
         self.kill_group();
+    }
+
+    /// Whether git runs, or somebody who shares its pipes.
+    fn somebody_is_left(&self) -> bool {
+        let shared = self.stdout.is_some() || self.stderr.is_some();
+        shared || matches!(self.has_ended(), Ok(false))
     }
 
     fn kill_group(&mut self) {
