@@ -5,8 +5,8 @@
 //! ever waits on a full pipe, and looks at the [`Control`] at least every 50 ms.
 //!
 //! - The process leads a process group. When the control says so, that gets `SIGTERM`, upon which
-//!   git removes its lock and temporary files, and `SIGKILL` as soon as git is gone or [`GRACE`] is
-//!   over.
+//!   each git in it removes its lock and temporary files, and `SIGKILL` as soon as all are gone or
+//!   [`GRACE`] is over.
 //! - Dropped unfinished, the group is killed at once.
 //! - On Linux the process gets `SIGTERM` when this process dies, however that happens: an orphaned
 //!   push must not go on. It is not `SIGKILL`, since git then could not end its own helpers, and
@@ -28,8 +28,8 @@ use super::launch::Launch;
 use crate::control::Control;
 use crate::error::EngineError;
 
-/// How long git may take to tidy up after `SIGTERM`.
-pub const GRACE: Duration = Duration::from_millis(250);
+/// How long git, and what it started, may take to tidy up after `SIGTERM`; a busy machine needs a while.
+pub const GRACE: Duration = Duration::from_secs(1);
 
 /// How often the control is looked at.
 const TICK: Duration = Duration::from_millis(50);
