@@ -3,7 +3,7 @@
 //! Git's histogram diff tells changes of repetitive text apart in its own way, and with another
 //! diff a merge may be clean where git's conflicts, or clean with other lines. The reference is
 //! the same git, which counts as one whose diff is another (2.54), so that it merges every file
-//! itself. `BACKSTACK_CASES` says how many hundreds of merges, `BACKSTACK_SEED` the first one's seed.
+//! itself. `BACKSTACK_CASES` says how many times twenty merges, `BACKSTACK_SEED` the first one's seed.
 
 #[path = "differential/rng.rs"]
 #[allow(dead_code, reason = "the histories use all of it")]
@@ -22,7 +22,7 @@ fn one_file_is_merged_as_git_merges_it() {
             .ok()
             .map(|text| text.parse::<u64>().unwrap())
     };
-    let cases = number("BACKSTACK_CASES").unwrap_or(10) * 100;
+    let cases = number("BACKSTACK_CASES").unwrap_or(60) * 20;
     let first = number("BACKSTACK_SEED").unwrap_or(1);
     let setup = Setup::new();
     let by_git = setup.scripted_git("2.54.0", "exec \"$git\" \"$@\"");

@@ -329,6 +329,20 @@ fn s11_a_directory_emptied_from_both_sides_is_gone() {
 }
 
 #[test]
+fn conflict_markers_in_a_merge_git_calls_clean_are_a_conflict() {
+    conflict(
+        &[
+            ("lib/x", "1\n2\n3\n4\n5\n6\n7\n"),
+            ("old/f", TEXT),
+            ("old/g", OTHER),
+        ],
+        &[("lib/x", "z\n"), ("new/f", TEXT), ("new/g", OTHER)],
+        &[("new/f", TEXT), ("new/g", OTHER), ("old/f", TEXT_TOP)],
+        &[("new/f", Content)],
+    );
+}
+
+#[test]
 fn directories_of_any_depth_are_merged_the_deepest_by_git() {
     for (depth, by_git) in [(200, false), (300, true)] {
         let setup = Setup::new();

@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use backstack_schemas::ObjectId;
-use backstack_schemas::outcome::ConflictPath;
+use backstack_schemas::outcome::{ConflictKind, ConflictPath};
 use git2::ObjectType;
 
 use super::attributes::{ContentRules, same_attributes};
@@ -191,11 +191,38 @@ impl Merger {
         let control = self.control.clone();
         let record = self.merge_tree(attributes)?.ask(question, &control)?;
         if record.clean {
-            self.objects.adopt(record.tree, attributes)?;
-            return Ok(Merge::Clean(record.tree));
+            return self.adopt(record.tree, attributes, labels[0]);
         }
         let labels = labels.map(|label| label.to_string());
         Ok(Merge::Conflict(record.conflicts([&labels[0], &labels[1]])))
+    }
+
+    /// Takes over a tree that git calls clean. Where both sides renamed a file in the same way and
+    /// one made another in its old place, git (2.47) leaves conflict markers in it all the same;
+    /// that is a conflict, since nobody wants markers pushed. `ours` is the name in the markers.
+    fn adopt(
+        &mut self,
+        tree: ObjectId,
+        like: ObjectId,
+        ours: ObjectId,
+    ) -> Result<Merge, EngineError> {
+        let mark = self.objects.mark();
+        let marked = self
+            .objects
+            .adopt(tree, like, format!("<<<<<<< {ours}").as_bytes())?;
+        if marked.is_empty() {
+            return Ok(Merge::Clean(tree));
+        }
+        self.objects.forget_since(mark);
+        let mut paths: Vec<_> = marked
+            .iter()
+            .map(|path| ConflictPath {
+                path: String::from_utf8_lossy(path).into_owned(),
+                kind: ConflictKind::Content,
+            })
+            .collect();
+        paths.sort();
+        Ok(Merge::Conflict(paths))
     }
 
     /// The running git, or a new one where the attributes are no longer those it was started with.

@@ -36,6 +36,8 @@
 //!   the way, `.gitattributes` that is a link.
 //! - Where a rebase aborts on an assertion while it writes its work tree, there is a plain conflict
 //!   here. Where git aborts in the merge itself, the replay is an error.
+//! - Where git calls a merge clean and leaves conflict markers in a file all the same, as 2.47 does
+//!   after some renames, a rebase commits the markers; here it is a conflict.
 //! - File modes that git has not written since 2005 (`100664`) stay in directories that only one
 //!   side changed.
 //! - A path that git moves aside in a conflict (`file~HEAD`) is reported as it is called.

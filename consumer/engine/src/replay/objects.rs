@@ -95,6 +95,9 @@ struct New {
     quarantined: bool,
 }
 
+/// An object git may have written, what stood in its place before, and its path.
+type Written = (ObjectId, Option<ObjectId>, Vec<u8>);
+
 /// What a commit says that a replay onto it, or of its children, asks for.
 #[derive(Clone, Copy)]
 pub(super) struct CommitFacts {
@@ -240,32 +243,60 @@ impl Objects {
 
     /// Takes over from the quarantine what git wrote for a tree that it made from `like`. It wrote
     /// nothing below a tree that it did not write itself, nor below one that is also in `like`.
-    pub fn adopt(&mut self, tree: ObjectId, like: ObjectId) -> Result<(), EngineError> {
-        let mut todo = vec![(tree, Some(like))];
-        while let Some((id, like)) = todo.pop() {
+    /// Gives the paths of files that hold `marker`.
+    pub fn adopt(
+        &mut self,
+        tree: ObjectId,
+        like: ObjectId,
+        marker: &[u8],
+    ) -> Result<Vec<Vec<u8>>, EngineError> {
+        let mut marked = Vec::new();
+        let mut todo = vec![(tree, Some(like), Vec::new())];
+        while let Some((id, like, path)) = todo.pop() {
             if Some(id) == like || self.index.contains_key(&id) {
                 continue;
             }
             let Some((kind, data)) = self.read_quarantined(id)? else {
                 continue;
             };
-            self.insert(id, kind, data.into(), true);
-            if kind != ObjectType::Tree {
+            if kind == ObjectType::Blob && memchr::memmem::find(&data, marker).is_some() {
+                marked.push(path);
                 continue;
             }
-            let Ok(tree) = self.tree(id)? else {
-                return Err(EngineError::Internal(format!("git wrote an odd tree {id}")));
-            };
-            let like = match like {
-                // Of a tree that cannot be compared with, everything counts as changed.
-                Some(like) => self.tree(like)?.unwrap_or_default(),
-                None => Arc::default(),
-            };
-            let tree_of = |item: Option<Item>| item.filter(|i| i.is_tree()).map(|i| i.id);
-            let changes = like.changes(&tree).into_iter();
-            todo.extend(changes.filter_map(|c| Some((c.new?.id, tree_of(c.old)))));
+            self.insert(id, kind, data.into(), true);
+            if kind == ObjectType::Tree {
+                todo.extend(self.written_below(id, like, &path)?);
+            }
         }
-        Ok(())
+        Ok(marked)
+    }
+
+    /// What is in a tree that git wrote, and not in the one it was made from.
+    fn written_below(
+        &mut self,
+        tree: ObjectId,
+        like: Option<ObjectId>,
+        path: &[u8],
+    ) -> Result<Vec<Written>, EngineError> {
+        let Ok(tree) = self.tree(tree)? else {
+            return Err(EngineError::Internal(format!(
+                "git wrote an odd tree {tree}"
+            )));
+        };
+        let like = match like {
+            // Of a tree that cannot be compared with, everything counts as changed.
+            Some(like) => self.tree(like)?.unwrap_or_default(),
+            None => Arc::default(),
+        };
+        let tree_of = |item: Option<Item>| item.filter(|i| i.is_tree()).map(|i| i.id);
+        let below = |name: &[u8]| {
+            let slash: &[u8] = if path.is_empty() { b"" } else { b"/" };
+            [path, slash, name].concat()
+        };
+        let changes = like.changes(&tree).into_iter();
+        Ok(changes
+            .filter_map(|c| Some((c.new?.id, tree_of(c.old), below(c.name))))
+            .collect())
     }
 
     fn insert(&mut self, id: ObjectId, kind: ObjectType, data: Arc<[u8]>, quarantined: bool) {

@@ -51,6 +51,25 @@ impl<'a> Sides<'a> {
             .any(|skipped| skipped.branch == *branch)
     }
 
+    /// Whether the engine refuses a commit of the branch in which git, calling its merge clean,
+    /// left conflict markers: a difference on purpose.
+    pub fn refuses_markers(&self, branch: &BranchName, rebased: &[Oid]) -> bool {
+        let Some(conflict) = self.conflicts.get(branch) else {
+            return false;
+        };
+        let marked = |commit: &Oid| {
+            let tree = self.repo.find_commit(*commit).unwrap().tree().unwrap();
+            conflict.paths.iter().all(|path| {
+                let entry = tree.get_path(path.path.as_ref());
+                let blob = entry
+                    .ok()
+                    .and_then(|entry| self.repo.find_blob(entry.id()).ok());
+                blob.is_some_and(|b| b.content().windows(12).any(|w| w == b"<<<<<<< HEAD"))
+            })
+        };
+        rebased.iter().any(marked)
+    }
+
     /// New commits of a branch, oldest first.
     fn commits(&self, head: Oid, base: Oid) -> Vec<Oid> {
         let mut commits = Vec::new();

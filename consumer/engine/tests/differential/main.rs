@@ -76,6 +76,8 @@ struct Tally {
     dropped: usize,
     /// Branches that git's work tree could not take at all.
     refused: usize,
+    /// Branches into which git rebased conflict markers.
+    markers: usize,
     differences: Vec<String>,
 }
 
@@ -146,6 +148,12 @@ impl Tally {
                     return;
                 }
             };
+            if let Rebased::Clean { commits, .. } = &rebased
+                && sides.refuses_markers(&name(&branch.name), commits)
+            {
+                self.markers += 1;
+                return;
+            }
             let different = compare(sides, &name(&branch.name), onto, &rebased);
             self.differences.extend(
                 different
