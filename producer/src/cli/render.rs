@@ -4,6 +4,7 @@
 //! Text that comes from rows was written by others: it passes through [`clean`], so that no commit
 //! subject and no error of a remote can play with somebody's terminal.
 
+mod fold;
 mod hint;
 mod job;
 mod repo;
@@ -32,7 +33,7 @@ pub struct Screen {
     pub colour: bool,
     /// Whether signs beyond ASCII may be used.
     pub unicode: bool,
-    /// Its columns, where lines are to be cut to them.
+    /// Its columns, where lines are to be cut or folded to them.
     pub width: Option<usize>,
 }
 
@@ -88,6 +89,14 @@ impl Screen {
         match self.width {
             Some(width) => console::truncate_str(line, width, self.sign("…", "~")).into_owned(),
             None => line.to_owned(),
+        }
+    }
+
+    /// The line, as several where it is wider than the screen; all but the first `indent` columns in.
+    fn fold(self, line: &str, indent: usize) -> Vec<String> {
+        match self.width {
+            Some(width) => fold::fold(line, width, indent),
+            None => vec![line.to_owned()],
         }
     }
 

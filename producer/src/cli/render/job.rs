@@ -104,7 +104,7 @@ pub fn job_table(jobs: &[Job], screen: Screen, now: Timestamp) -> String {
     table.lines(screen)
 }
 
-/// Everything a person wants to know of a job.
+/// Everything a person wants to know of a job, folded to the screen's columns.
 pub fn job_report(job: &Job, screen: Screen, now: Timestamp) -> String {
     // What failed before somebody cancelled it is not why it ended.
     let error = job
@@ -112,19 +112,21 @@ pub fn job_report(job: &Job, screen: Screen, now: Timestamp) -> String {
         .as_ref()
         .filter(|_| job.status != JobStatus::Cancelled);
     let code = error.map(|error| format!("{}: ", screen.bad(error.code.as_str())));
-    let mut lines = vec![
-        headline(job, screen),
-        format!("  {}{}", code.unwrap_or_default(), clean(&job.message)),
-        screen.dim(&format!("  {}", circumstances(job, now))),
-    ];
+    let message = format!("  {}{}", code.unwrap_or_default(), clean(&job.message));
+    let circumstances = format!("  {}", circumstances(job, now));
+    let mut lines = screen.fold(&headline(job, screen), 2);
+    lines.extend(screen.fold(&message, 2));
+    let dim = |line: String| screen.dim(&line);
+    lines.extend(screen.fold(&circumstances, 2).into_iter().map(dim));
     if let Some(result) = &job.result {
         lines.extend(result_lines(result, job.spec.dry_run, screen));
     }
     if job.status == JobStatus::Error
         && let Some(hint) = after_error(job)
     {
+        let arrow = screen.arrow();
         lines.push(String::new());
-        lines.push(format!("  {} {hint}", screen.arrow()));
+        lines.extend(screen.fold(&format!("  {arrow} {hint}"), 3 + arrow.chars().count()));
     }
     lines.join("\n")
 }
@@ -289,6 +291,60 @@ mod tests {
 
           → rebase the branches that conflict by hand and push them; the others are done
         ");
+    }
+
+    #[test]
+    fn a_report_is_folded_to_the_screen() {
+        let narrow = Screen {
+            width: Some(60),
+            ..Screen::plain()
+        };
+        let mut job = conflicted();
+        let result = job.result.as_mut().unwrap();
+        result.conflicts[0].paths[0].path = "src/a/directory/that/goes/on/and/on/a.rs".to_owned();
+        result.truncated = true;
+        job.message =
+            "1 branch could not be replayed onto its parent, 1 waits for it, 1 was pushed"
+                .to_owned();
+        let report = job_report(&job, narrow, at(60));
+        insta::assert_snapshot!(report, @r"
+        ✗ error  web restack_repo
+          0199aaaa-0000-7000-8000-000000000001
+          conflict: 1 branch could not be replayed onto its parent,
+          1 waits for it, 1 was pushed
+          asked by alice, 2026-11-22 10:00:00 UTC, waited 1.0s, ran
+          2.0s, host-1/4242/k3x9
+
+          trunk moved
+            main 01010101 → 02020202
+
+          moved
+            feature-a 03030303 → 04040404
+
+          up to date
+            docs
+
+          merged
+            old into main: squashed; no longer tracked
+
+          conflicts
+            feature-b: commit 05050505 does not go onto 04040404
+              both changed
+                src/a/directory/that/goes/on/and/on/a.rs
+              changed and deleted  src/�[31mb.rs
+
+          skipped
+            feature-c: its parent conflicts → resolve that first
+
+          commits left out
+            06060606 of feature-a: its change is there already
+
+          the lists were too long for the row and are cut
+
+          → rebase the branches that conflict by hand and push them;
+            the others are done
+        ");
+        assert!(report.lines().all(|line| line.chars().count() <= 60));
     }
 
     #[test]

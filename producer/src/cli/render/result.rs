@@ -28,13 +28,20 @@ pub(super) fn result_lines(result: &JobResult, dry_run: bool, screen: Screen) ->
     for (title, items) in sections.into_iter().filter(|(_, items)| !items.is_empty()) {
         lines.push(String::new());
         lines.push(format!("  {title}"));
-        lines.extend(items.into_iter().map(|item| format!("    {item}")));
+        lines.extend(items.iter().flat_map(|item| folded(item, screen)));
     }
     if result.truncated {
         lines.push(String::new());
-        lines.push(screen.warn("  the lists were too long for the row and are cut"));
+        let cut = screen.fold("  the lists were too long for the row and are cut", 2);
+        lines.extend(cut.iter().map(|line| screen.warn(line)));
     }
     lines
+}
+
+/// An item in its place; where it is folded, it goes on two columns further in than it begins.
+fn folded(item: &str, screen: Screen) -> Vec<String> {
+    let own = item.len() - item.trim_start_matches(' ').len();
+    screen.fold(&format!("    {item}"), own + 6)
 }
 
 fn name(branch: &BranchName) -> Cow<'_, str> {
