@@ -4,6 +4,7 @@
 //! password, token or key is ever part of an error.
 
 mod flags;
+mod version;
 
 use std::error::Error as _;
 use std::io;
@@ -14,12 +15,10 @@ use async_nats::{Client, ConnectErrorKind, Event, ServerAddr};
 use percent_encoding::percent_decode_str;
 
 pub use flags::ConnectOptions;
+pub use version::{OLDEST_SERVER, Version};
 
 /// How long connecting may take in all, whatever the number of addresses.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
-
-/// The oldest nats-server that has everything the topology needs.
-pub const OLDEST_SERVER: Version = Version(2, 14, 1);
 
 /// Why there is no connection. Each says which addresses were tried and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -111,29 +110,6 @@ impl ConnectError {
             self,
             Self::BadAddress { .. } | Self::File { .. } | Self::BadInboxPrefix { .. }
         )
-    }
-}
-
-/// A release of nats-server.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version(pub u32, pub u32, pub u32);
-
-impl Version {
-    /// Reads `2.15.1`, `v2.15.1` or `2.15.1-beta.2`; a pre-release counts as its release.
-    pub fn parse(text: &str) -> Option<Self> {
-        let core = text
-            .trim()
-            .trim_start_matches('v')
-            .split(['-', '+'])
-            .next()?;
-        let mut numbers = core.split('.').map(|part| part.parse::<u32>().ok());
-        Some(Self(numbers.next()??, numbers.next()??, numbers.next()??))
-    }
-}
-
-impl std::fmt::Display for Version {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}.{}.{}", self.0, self.1, self.2)
     }
 }
 
@@ -368,8 +344,8 @@ fn cause(error: &async_nats::ConnectError) -> String {
 }
 
 fn check_version(is: &str, tried: String) -> Result<(), ConnectError> {
-    match Version::parse(is) {
-        Some(version) if version >= OLDEST_SERVER => Ok(()),
+    match is.trim().trim_start_matches('v').parse::<Version>() {
+        Ok(version) if version >= OLDEST_SERVER => Ok(()),
         _ => Err(ConnectError::TooOld {
             tried,
             is: is.to_owned(),
@@ -401,7 +377,7 @@ mod tests {
         for good in ["2.14.1", "2.15.1", "v3.0.0", "2.15.0-RC.1"] {
             assert!(check_version(good, String::new()).is_ok(), "{good}");
         }
-        for old in ["2.14.0", "2.9.99", "1.99.0", "", "new"] {
+        for old in ["2.14.0", "2.14.1-RC.1", "2.9.99", "1.99.0", "", "new"] {
             let error = check_version(old, "nats://a:1".to_owned()).unwrap_err();
             assert_eq!(
                 error.to_string(),

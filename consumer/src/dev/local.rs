@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use backstack_engine::EngineError;
 use backstack_engine::git::Git;
 use backstack_producer::ConnectOptions;
+use backstack_producer::connect::Version;
 use backstack_schemas::remote::Protocol;
 use clap::Args;
 use tokio_util::sync::CancellationToken;
@@ -149,7 +150,7 @@ fn explain(error: nats_server::Error, port: u16) -> LocalError {
 }
 
 /// What runs, and what to type next.
-fn welcome(url: &str, version: &nats_server::Version, state_dir: &Path) -> String {
+fn welcome(url: &str, version: &Version, state_dir: &Path) -> String {
     let dir = state_dir.display();
     format!(
         "NATS is at {url} (nats-server {version}), a worker runs beside it, and everything is kept in \

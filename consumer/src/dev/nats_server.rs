@@ -12,17 +12,14 @@ mod private;
 mod ready;
 
 use std::ffi::OsStr;
-use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
-use std::str::FromStr;
+
+use backstack_producer::connect::{OLDEST_SERVER, Version};
 
 pub use cluster::PrivateCluster;
 pub use private::{ClusterMember, Port, PrivateServer, ServerOptions};
-
-/// The oldest nats-server that has everything the work queue is made of.
-pub const OLDEST: Version = Version::new(2, 14, 1);
 
 /// The nats-server that is installed where the machine has none.
 pub const PINNED: Version = Version::new(2, 15, 1);
@@ -44,8 +41,8 @@ pub struct NatsServer {
 pub enum Error {
     /// The server found is too old.
     #[error(
-        "{} is nats-server {found}, but Backstack needs {OLDEST} or newer; name a newer one with \
-         --nats-server, or take this one off PATH and it will be installed", path.display()
+        "{} is nats-server {found}, but Backstack needs {OLDEST_SERVER} or newer; name a newer one \
+         with --nats-server, or take this one off PATH and it will be installed", path.display()
     )]
     TooOld {
         /// The program.
@@ -72,8 +69,8 @@ pub enum Error {
     /// There is none on this machine, and none could be installed.
     #[error(
         "there is no nats-server on this machine, and installing one failed: {0}. Install nats-server \
-         {OLDEST} or newer yourself (\"Installing a NATS Server\" in the NATS documentation) and put \
-         it on PATH, or name it with --nats-server"
+         {OLDEST_SERVER} or newer yourself (\"Installing a NATS Server\" in the NATS documentation) and \
+         put it on PATH, or name it with --nats-server"
     )]
     Install(String),
     /// The cache could not be read or written.
@@ -212,7 +209,7 @@ impl NatsServer {
         let said = String::from_utf8_lossy(&output.stdout);
         let version = said.trim().strip_prefix("nats-server: v").map(str::parse);
         match version {
-            Some(Ok(version)) if version < OLDEST => Err(Error::TooOld {
+            Some(Ok(version)) if version < OLDEST_SERVER => Err(Error::TooOld {
                 path,
                 found: version,
             }),
@@ -227,55 +224,6 @@ impl NatsServer {
                 Err(Error::NotNats { path, said })
             }
         }
-    }
-}
-
-/// A nats-server's version. A pre-release comes before its release.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Version {
-    number: [u32; 3],
-    // `false` sorts first, so a pre-release is older.
-    released: bool,
-    pre_release: String,
-}
-
-impl Version {
-    /// The release `major.minor.patch`.
-    pub const fn new(major: u32, minor: u32, patch: u32) -> Self {
-        Self {
-            number: [major, minor, patch],
-            released: true,
-            pre_release: String::new(),
-        }
-    }
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [major, minor, patch] = self.number;
-        write!(f, "{major}.{minor}.{patch}")?;
-        if self.released {
-            return Ok(());
-        }
-        write!(f, "-{}", self.pre_release)
-    }
-}
-
-impl FromStr for Version {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let problem = || format!("{text:?} is no version such as {PINNED}");
-        let (number, pre_release) = text.split_once('-').unwrap_or((text, ""));
-        let parts: Result<Vec<u32>, _> = number.split('.').map(str::parse).collect();
-        let number = parts
-            .ok()
-            .and_then(|parts| <[u32; 3]>::try_from(parts).ok());
-        Ok(Self {
-            number: number.ok_or_else(problem)?,
-            released: pre_release.is_empty(),
-            pre_release: pre_release.to_owned(),
-        })
     }
 }
 

@@ -52,20 +52,6 @@ mkdir -p "$2/bin" && cp '{server}' "$2/bin/nats-server""#,
 fn silent(_: &str) {}
 
 #[test]
-fn versions_are_ordered_and_a_pre_release_comes_before_its_release() {
-    let version = |text: &str| text.parse::<Version>().unwrap();
-    assert!(version("2.14.0") < OLDEST);
-    assert!(version("2.14.1-RC.1") < OLDEST);
-    assert!(version("2.9.30") < version("2.14.1"));
-    assert!(version("2.15.0-dev") > OLDEST);
-    assert_eq!(version("2.15.1"), PINNED);
-    assert_eq!(version("2.15.0-RC.1").to_string(), "2.15.0-RC.1");
-    for wrong in ["", "2.15", "2.15.1.0", "v2.15.1", "2.x.1"] {
-        assert!(wrong.parse::<Version>().is_err(), "{wrong:?}");
-    }
-}
-
-#[test]
 fn the_cache_is_where_the_base_directory_rules_put_it() {
     let dir = |xdg: Option<&str>, home: Option<&str>| {
         cache_dir(xdg.map(OsStr::new), home.map(OsStr::new))
@@ -103,6 +89,21 @@ fn an_old_server_is_refused_and_both_versions_are_named() {
     let said = error.to_string();
     assert!(said.contains("2.10.4") && said.contains("2.14.1"), "{said}");
     assert!(said.contains("--nats-server"), "{said}");
+}
+
+#[test]
+fn a_pre_release_of_the_oldest_server_is_refused_and_one_of_a_newer_is_not() {
+    let dir = tempfile::tempdir().unwrap();
+    let on_path = dir.path().join("bin/nats-server");
+    let search = bare(&dir);
+    program(&on_path, "echo nats-server: v2.14.1-RC.1");
+    let error = search.run(&mut silent).unwrap_err();
+    assert!(matches!(error, Error::TooOld { .. }), "{error}");
+    assert!(error.to_string().contains("2.14.1-RC.1"), "{error}");
+    program(&on_path, "echo nats-server: v2.15.0-dev");
+    let found = search.run(&mut silent).unwrap();
+    assert_eq!(found.version.to_string(), "2.15.0-dev");
+    assert_eq!("2.15.1".parse(), Ok(PINNED));
 }
 
 #[test]
