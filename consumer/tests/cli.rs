@@ -357,6 +357,28 @@ fn a_demo_whose_reader_goes_away_leaves_nothing() {
     assert_nothing_left(&dir);
 }
 
+/// As compose files leave it: the variable is there and says nothing, so the search goes on along PATH.
+#[test]
+fn an_empty_variable_names_no_nats_server() {
+    let dir = tempfile::tempdir().unwrap();
+    let bin = tempfile::tempdir().unwrap();
+    let on_path = bin.path().join("nats-server");
+    std::os::unix::fs::symlink("/bin/sh", &on_path).unwrap();
+    let path = std::env::var_os("PATH").unwrap();
+    let path = std::iter::once(bin.path().to_owned()).chain(std::env::split_paths(&path));
+    let path = std::env::join_paths(path).unwrap();
+    let state = dir.path().join("state");
+    let dev = ["dev", "--port", "0", "--state-dir", state.to_str().unwrap()];
+    for arguments in [&["demo"][..], &dev] {
+        let mut command = backstackd(&dir, arguments);
+        command.env("BACKSTACK_NATS_SERVER", "").env("PATH", &path);
+        let mut running = Running::start(command);
+        assert_eq!(running.wait().code(), Some(3), "{}", stderr(&dir));
+        let found = format!("{} is no nats-server", on_path.display());
+        assert!(stderr(&dir).contains(&found), "{}", stderr(&dir));
+    }
+}
+
 #[test]
 fn the_demo_says_what_is_missing() {
     let dir = tempfile::tempdir().unwrap();

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
 use backstack_producer::connect::{OLDEST_SERVER, Version};
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 
 pub use cluster::PrivateCluster;
 pub use private::{ClusterMember, Port, PrivateServer, ServerOptions};
@@ -119,7 +120,13 @@ pub enum Error {
 #[derive(clap::Args, Clone, Debug)]
 pub struct ServerChoice {
     /// The nats-server to run; the one on PATH, unless given, else one that is installed for it
-    #[arg(long = "nats-server", env = ENV_VAR, value_name = "FILE")]
+    // An empty variable is how a compose file leaves one out; clap's own paths cannot be empty.
+    #[arg(
+        long = "nats-server",
+        env = ENV_VAR,
+        value_name = "FILE",
+        value_parser = OsStringValueParser::new().map(PathBuf::from)
+    )]
     pub file: Option<PathBuf>,
 }
 
@@ -138,7 +145,8 @@ impl ServerChoice {
 /// Finds a nats-server, installing the pinned one where the machine has none.
 ///
 /// `explicit` is what the `--nats-server` flag names; without it the variable [`ENV_VAR`] is looked
-/// at. `log` gets a line before anything slow is done. Blocks, for seconds where it installs.
+/// at. Either names nothing where it is empty. `log` gets a line before anything slow is done. Blocks,
+/// for seconds where it installs.
 ///
 /// # Errors
 /// [`Error`]: the one found is too old or does not run, or none can be installed.
@@ -158,6 +166,7 @@ struct Search {
 impl Search {
     fn from_environment(explicit: Option<&Path>) -> Self {
         let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+        let explicit = explicit.filter(|path| !path.as_os_str().is_empty());
         let named = explicit.map(Path::to_owned);
         Self {
             named: named.or_else(|| set(ENV_VAR).map(PathBuf::from)),
