@@ -48,6 +48,7 @@ impl PrivateCluster {
                     port: *port,
                     routes: ports.clone(),
                 }),
+                core_only: false,
             };
             PrivateServer::launch(server, options)
         };

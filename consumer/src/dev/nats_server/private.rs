@@ -2,7 +2,7 @@
 //!
 //! Guarantees: its ports are reserved before it starts and stay so until the [`PrivateServer`] is
 //! dropped, so that a restart gets the same ones; it counts as started when it says itself that
-//! clients can connect and JetStream is up; and it ends with its owner. Its store is the caller's
+//! clients can connect and JetStream, if it has any, is up; and it ends with its owner. Its store is the caller's
 //! directory and is never deleted here.
 
 use std::fs::{self, File};
@@ -38,6 +38,8 @@ pub struct ServerOptions {
     pub config: String,
     /// The cluster it is a member of.
     pub cluster: Option<ClusterMember>,
+    /// Whether it is to be Core NATS only: without JetStream, and so without a store.
+    pub core_only: bool,
 }
 
 /// A server's place in a cluster.
@@ -84,7 +86,7 @@ impl Port {
     }
 }
 
-/// A running nats-server with JetStream, its store and its ports.
+/// A running nats-server, its store and its ports.
 #[derive(Debug)]
 pub struct PrivateServer {
     program: PathBuf,
@@ -286,12 +288,15 @@ fn spawn(
         .args(["--addr", "127.0.0.1", "--name", &options.name])
         .args(["--port", &client.number().to_string()])
         .args(["--http_port", &monitor.number().to_string()])
-        .arg("--jetstream")
-        .arg("--store_dir")
-        .arg(&options.dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
         .stderr(log);
+    if !options.core_only {
+        command
+            .arg("--jetstream")
+            .arg("--store_dir")
+            .arg(&options.dir);
+    }
     if let Some(member) = &options.cluster {
         let route = |port: &u16| format!("nats://127.0.0.1:{port}");
         let routes: Vec<_> = member.routes.iter().map(route).collect();
