@@ -23,7 +23,7 @@ const BIN_DIR: &str = "BACKSTACK_TEST_BIN_DIR";
 /// How long a worker may take to end that was asked to; longer than its own drain.
 const STOP_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long between two questions whether a worker pulls.
+/// How long between two questions whether something has come about.
 const ASK_AGAIN: Duration = Duration::from_millis(10);
 
 /// A program with its output in files.
@@ -49,10 +49,20 @@ pub struct Output {
 impl Program {
     /// Starts `backstackd` or `backstack` in a world.
     pub fn start<S: AsRef<OsStr>>(world: &World, binary: &str, arguments: &[S]) -> Self {
+        Self::start_with(world, binary, arguments, &[])
+    }
+
+    /// The same with more variables than a program of ours gets.
+    pub fn start_with<S: AsRef<OsStr>>(
+        world: &World,
+        binary: &str,
+        arguments: &[S],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let name = format!("{binary}-{}", world.next_number());
         let mut command = Command::new(binaries().join(binary));
         command.args(arguments);
-        Self::run(world, name, command)
+        Self::run_with(world, name, command, variables)
     }
 
     /// Starts a script that calls the programs by their names, with more variables than a program
@@ -62,10 +72,6 @@ impl Program {
         let mut command = Command::new("bash");
         command.arg(path);
         Self::run_with(world, name, command, variables)
-    }
-
-    fn run(world: &World, name: String, command: Command) -> Self {
-        Self::run_with(world, name, command, &[])
     }
 
     fn run_with(
@@ -102,6 +108,28 @@ impl Program {
     /// What it has written to standard output so far.
     pub fn stdout(&self) -> String {
         read(&self.stdout)
+    }
+
+    /// Waits until it has written `count` whole lines to standard output; the last of them.
+    pub async fn line(&self, count: usize) -> String {
+        let until = Instant::now() + DEADLINE;
+        loop {
+            // Asked first: what ends writes its last lines before.
+            let has_ended = self.process.ended().is_some();
+            let written = self.stdout();
+            let mut whole = written
+                .split_inclusive('\n')
+                .filter(|line| line.ends_with('\n'));
+            if let Some(line) = count.checked_sub(1).and_then(|before| whole.nth(before)) {
+                return line.trim_end().to_owned();
+            }
+            assert!(
+                Instant::now() < until && !has_ended,
+                "{} has not written {count} lines but {written:?}",
+                self.name
+            );
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
     }
 
     /// What it has written to standard error so far.
@@ -365,7 +393,7 @@ mod tests {
         let mut command = Command::new("sh");
         // The last argument lets the process be found by the world's directory.
         command.args(["-c", script, "sh"]).arg(world.dir());
-        Program::run(world, "sh".to_owned(), command)
+        Program::run_with(world, "sh".to_owned(), command, &[])
     }
 
     #[tokio::test]

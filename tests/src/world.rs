@@ -14,9 +14,10 @@ use backstack_consumer::dev::nats_server::{
     self, NatsServer, PrivateCluster, PrivateServer, ServerOptions,
 };
 use backstack_consumer::dev::process::Process;
+use backstack_producer::topology::ensure;
 use backstack_schemas::Topology;
 use backstack_schemas::topology::Choices;
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::remote::Remote;
@@ -34,6 +35,11 @@ pub struct Options {
     /// What goes before the host in the addresses that the harness connects to, `user:password@`;
     /// for servers whose configuration asks for it.
     pub login: String,
+    /// The certificate authorities that the harness trusts, as a file in PEM; for servers whose
+    /// configuration asks for TLS.
+    pub tls_ca: Option<PathBuf>,
+    /// Whether the server is to have no JetStream. Such a world is blank, and stays so.
+    pub core_only: bool,
 }
 
 /// The nats-servers of a world.
@@ -91,7 +97,7 @@ impl World {
         let dir = tempfile::Builder::new().prefix("backstack-test-").tempdir();
         let dir = dir.expect("a directory for the test");
         let nats = start_nats(dir.path(), &options).await;
-        let client = connect(&nats, &options.login).await;
+        let client = connect(&nats, &options).await;
         let world = Self {
             jetstream: jetstream::new(client.clone()),
             client,
@@ -102,8 +108,9 @@ impl World {
             workers: Mutex::default(),
             dir: Some(dir),
         };
-        if !world.options.blank {
-            world.make_topology().await;
+        if !world.options.blank && !world.options.core_only {
+            let made = ensure(&world.client, &world.topology, world.choices()).await;
+            made.unwrap_or_else(|error| panic!("{error}"));
         }
         world
     }
@@ -115,14 +122,34 @@ impl World {
 
     /// The address of the nats-servers, as `NATS_URL` takes it.
     pub fn nats_url(&self) -> String {
+        self.nats_url_as(&self.options.login)
+    }
+
+    /// The same for somebody else: `user:password@`, or nothing.
+    pub fn nats_url_as(&self, login: &str) -> String {
         let url = match &self.nats {
             Nats::Alone(server) => server.url(),
             Nats::Cluster(cluster) => cluster.url(),
         };
-        url.replace("nats://", &format!("nats://{}", self.options.login))
+        url.replace("nats://", &format!("nats://{login}"))
     }
 
-    /// The connection. It comes back by itself when a server does.
+    /// A connection of its own, made as Backstack's programs make theirs.
+    pub async fn connection(&self) -> async_nats::Client {
+        let options = backstack_producer::ConnectOptions {
+            tls_ca: self.options.tls_ca.clone(),
+            ..backstack_producer::ConnectOptions::to(self.nats_url())
+        };
+        let connected = backstack_producer::connect(&options).await;
+        connected.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The producer library, over a connection of its own.
+    pub async fn producer(&self) -> backstack_producer::Client {
+        backstack_producer::Client::new(self.connection().await, self.topology.clone())
+    }
+
+    /// The harness's own connection. It comes back by itself when a server does.
     pub fn client(&self) -> &async_nats::Client {
         &self.client
     }
@@ -233,28 +260,6 @@ impl World {
         };
         workers.iter().filter(lives).count() as u64
     }
-
-    async fn make_topology(&self) {
-        for stream in self.topology.streams(self.choices()) {
-            let made = self
-                .ask(&format!("STREAM.CREATE.{}", stream.name), &stream.config)
-                .await;
-            made.unwrap_or_else(|error| panic!("{}: {error}", stream.name));
-        }
-        let consumers = self.topology.consumers(self.choices());
-        let making = consumers.iter().map(|consumer| async move {
-            let (stream, name) = (&consumer.stream, &consumer.name);
-            let filter = consumer.config["filter_subject"]
-                .as_str()
-                .unwrap_or_default();
-            let what = format!("CONSUMER.CREATE.{stream}.{name}.{filter}");
-            let body =
-                json!({"stream_name": stream, "config": consumer.config, "action": "create"});
-            let made = self.ask(&what, &body).await;
-            made.unwrap_or_else(|error| panic!("{name}: {error}"));
-        });
-        futures_util::future::join_all(making).await;
-    }
 }
 
 impl Drop for World {
@@ -309,13 +314,14 @@ async fn start_nats(dir: &Path, options: &Options) -> Nats {
         dir,
         name: "n1".to_owned(),
         config: config.clone(),
+        core_only: options.core_only,
         ..ServerOptions::default()
     };
     let server = PrivateServer::start(nats_server(), options).await;
     Nats::Alone(Box::new(server.unwrap_or_else(|error| panic!("{error}"))))
 }
 
-async fn connect(nats: &Nats, login: &str) -> async_nats::Client {
+async fn connect(nats: &Nats, wanted: &Options) -> async_nats::Client {
     let addresses = match nats {
         Nats::Alone(server) => vec![server.url().parse().expect("an address")],
         Nats::Cluster(cluster) => cluster.addresses(),
@@ -323,8 +329,11 @@ async fn connect(nats: &Nats, login: &str) -> async_nats::Client {
     let mut options = async_nats::ConnectOptions::new()
         .name("test")
         .reconnect_delay_callback(|_| Duration::from_millis(20));
-    if let Some((user, password)) = login.trim_end_matches('@').split_once(':') {
+    if let Some((user, password)) = wanted.login.trim_end_matches('@').split_once(':') {
         options = options.user_and_password(user.to_owned(), password.to_owned());
+    }
+    if let Some(authorities) = &wanted.tls_ca {
+        options = options.add_root_certificates(authorities.clone());
     }
     let connected = options.connect(addresses).await;
     connected.expect("a connection to a server that is ready")

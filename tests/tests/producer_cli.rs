@@ -1,91 +1,49 @@
 //! The command against a real server, with the worker's part played by writes to the row.
 
-mod common;
-
-use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
-use std::sync::OnceLock;
+use std::ffi::OsStr;
 use std::time::{Duration, Instant};
 
 use backstack_producer::Client;
-use backstack_producer::topology::ensure;
-use backstack_schemas::topology::{Bucket, Choices, PRIORITY_GROUP, branch_key, job_key};
+use backstack_schemas::topology::{Bucket, PRIORITY_GROUP, branch_key, job_key};
 use backstack_schemas::{
     Branch, ErrorCode, Job, JobError, JobEvent, JobId, JobResult, JobStatus, Progress, RepoId,
-    Step, Topology, WorkerId,
+    Step, WorkerId,
 };
-use common::Server;
+use backstack_tests::{Options, Output, Program, World, program};
 use serde_json::{Value, json};
-use tokio::process::{Child, Command as TokioCommand};
-
-/// The command, built from what is there now: cargo builds another package's programs only when told.
-fn backstack() -> &'static PathBuf {
-    static PATH: OnceLock<PathBuf> = OnceLock::new();
-    PATH.get_or_init(|| {
-        let status = Command::new(env!("CARGO"))
-            .args([
-                "build",
-                "--quiet",
-                "-p",
-                "backstack-producer",
-                "--bin",
-                "backstack",
-            ])
-            .status();
-        assert!(status.expect("cargo runs").success());
-        let test = std::env::current_exe().expect("this test's path");
-        let target = test.ancestors().nth(2).expect("target/debug/deps");
-        target.join("backstack")
-    })
-}
 
 /// An installation and the command on it.
 struct Setting {
-    server: Server,
+    world: World,
     client: Client,
 }
 
 impl Setting {
     async fn new() -> Self {
-        let server = Server::start().await;
-        let client = Client::new(server.client().await, Topology::default());
-        let made = ensure(
-            client.rows().client(),
-            client.topology(),
-            Choices::default(),
-        )
-        .await;
-        made.expect("the topology is made");
-        Self { server, client }
+        Self::of(World::start().await).await
     }
 
-    fn command(&self, line: &str) -> TokioCommand {
-        let mut command = TokioCommand::new(backstack());
-        command
-            .args(line.split_whitespace())
-            .env_clear()
-            .env("NATS_URL", self.server.url())
-            .env("USER", "alice")
-            .env("LC_ALL", "C.UTF-8")
-            .kill_on_drop(true);
-        command
+    async fn of(world: World) -> Self {
+        let client = world.producer().await;
+        Self { world, client }
+    }
+
+    /// Starts the command as Alice.
+    fn spawn(&self, line: &str) -> Program {
+        let arguments: Vec<_> = line.split_whitespace().collect();
+        let alice = [("USER", OsStr::new("alice"))];
+        Program::start_with(&self.world, "backstack", &arguments, &alice)
     }
 
     async fn run(&self, line: &str) -> Output {
-        self.command(line).output().await.expect("the command runs")
+        end(&self.spawn(line)).await
     }
 
     /// Runs it, and expects it to end with `code`.
     async fn expect(&self, code: i32, line: &str) -> String {
         let output = self.run(line).await;
-        assert_eq!(output.status.code(), Some(code), "{line}: {output:?}");
-        String::from_utf8(output.stdout).expect("UTF-8")
-    }
-
-    fn spawn(&self, line: &str) -> Child {
-        let mut command = self.command(line);
-        command.stdout(Stdio::piped()).stderr(Stdio::piped());
-        command.spawn().expect("the command starts")
+        assert_eq!(output.code, code, "{line}: {output:?}");
+        output.stdout
     }
 
     /// The only job that there is, as soon as it is there.
@@ -113,6 +71,17 @@ impl Setting {
             .await
             .unwrap();
     }
+}
+
+/// What the command left behind when it ended; all of it UTF-8, which the harness would mend.
+async fn end(program: &Program) -> Output {
+    let output = program.output().await;
+    let said = [&output.stdout, &output.stderr];
+    assert!(
+        said.iter().all(|text| !text.contains('\u{fffd}')),
+        "{output:?}"
+    );
+    output
 }
 
 fn web() -> RepoId {
@@ -221,9 +190,9 @@ async fn waiting_prints_plain_lines_and_the_report() {
     for event in [start(), restacking(), complete()] {
         setting.happens(job, event).await;
     }
-    let output = waiting.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
-    let text = String::from_utf8(output.stdout).unwrap();
+    let output = end(&waiting).await;
+    assert_eq!(output.code, 0, "{output:?}");
+    let text = output.stdout;
     let report =
         format!("✓ completed  web restack_repo  {job}\n  Restacked 9 branches\n  asked by alice");
     assert!(text.contains(&report), "{text}");
@@ -239,9 +208,9 @@ async fn waiting_with_json_prints_rows_and_the_last_has_ended() {
     for event in [start(), complete()] {
         setting.happens(job, event).await;
     }
-    let output = waiting.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    let rows = jobs(std::str::from_utf8(&output.stdout).unwrap());
+    let output = end(&waiting).await;
+    assert_eq!(output.code, 0);
+    let rows = jobs(&output.stdout);
     assert!(rows.iter().all(|row| row.spec.job_id == job));
     assert_eq!(rows.last().unwrap().status, JobStatus::Completed);
 }
@@ -254,9 +223,9 @@ async fn a_job_that_fails_or_is_cancelled_exits_1() {
     let error = JobError::new(ErrorCode::UnknownRepo, "there is no repository web");
     let result = None;
     setting.happens(job, JobEvent::Fail { error, result }).await;
-    let output = waiting.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    let text = String::from_utf8(output.stdout).unwrap();
+    let output = end(&waiting).await;
+    assert_eq!(output.code, 1);
+    let text = output.stdout;
     assert!(
         text.contains("→ add it first: backstack repo add web <url>"),
         "{text}"
@@ -268,26 +237,22 @@ async fn a_job_that_fails_or_is_cancelled_exits_1() {
     let again = jobs(&text).remove(0).spec.job_id;
     let waiting = setting.spawn(&format!("job show web {again} --wait"));
     setting.expect(0, &format!("job cancel web {again}")).await;
-    let output = waiting.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let output = end(&waiting).await;
+    assert_eq!(output.code, 1, "{output:?}");
     setting.expect(2, &format!("job cancel web {again}")).await;
 }
 
 #[tokio::test]
 async fn interrupted_it_exits_130_and_says_where_the_job_is() {
     let setting = Setting::new().await;
-    let mut waiting = setting.spawn("restack web --wait");
+    let waiting = setting.spawn("restack web --wait");
     let job = setting.only_job().await;
     // Its first line means that it waits.
-    let mut stdout = tokio::io::BufReader::new(waiting.stdout.take().unwrap());
-    let mut line = String::new();
-    tokio::io::AsyncBufReadExt::read_line(&mut stdout, &mut line)
-        .await
-        .unwrap();
-    interrupt(&waiting);
-    let output = waiting.wait_with_output().await.unwrap();
-    assert_eq!(output.status.code(), Some(130), "{output:?}");
-    let text = String::from_utf8(output.stderr).unwrap();
+    waiting.line(1).await;
+    assert!(waiting.process().interrupt());
+    let output = end(&waiting).await;
+    assert_eq!(output.code, 130, "{output:?}");
+    let text = output.stderr;
     let last = text.lines().last().unwrap();
     assert!(
         last.ends_with(&format!("backstack job show web {job}")),
@@ -297,24 +262,18 @@ async fn interrupted_it_exits_130_and_says_where_the_job_is() {
     assert_eq!(row.value.status, JobStatus::Queued, "the job goes on");
 }
 
-fn interrupt(child: &Child) {
-    let id = child.id().expect("it runs").to_string();
-    let status = Command::new("kill").args(["-INT", &id]).status();
-    assert!(status.expect("kill runs").success());
-}
-
 #[tokio::test]
 async fn waiting_outlives_a_server_that_is_killed() {
-    let mut setting = Setting::new().await;
+    let setting = Setting::new().await;
     let waiting = setting.spawn("restack web --wait");
     let job = setting.only_job().await;
     setting.happens(job, start()).await;
-    setting.server.kill();
-    setting.server.start_again().await;
+    setting.world.server().kill9().await;
+    setting.world.server().restart().await.unwrap();
     setting.happens(job, complete()).await;
-    let ended = tokio::time::timeout(Duration::from_secs(20), waiting.wait_with_output()).await;
-    let output = ended.unwrap().unwrap();
-    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let ended = tokio::time::timeout(Duration::from_secs(20), end(&waiting)).await;
+    let output = ended.unwrap();
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 #[tokio::test]
@@ -401,12 +360,10 @@ async fn a_watch_prints_one_line_per_change() {
         .remove(0)
         .spec
         .job_id;
-    let mut watch = setting.spawn("watch web --json");
-    let stdout = tokio::io::BufReader::new(watch.stdout.take().unwrap());
-    let mut lines = tokio::io::AsyncBufReadExt::lines(stdout);
-    for status in [JobStatus::Queued, JobStatus::Running, JobStatus::Completed] {
-        let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
-        let row = jobs(&line.unwrap().unwrap().unwrap()).remove(0);
+    let watch = setting.spawn("watch web --json");
+    for (n, status) in (1..).zip([JobStatus::Queued, JobStatus::Running, JobStatus::Completed]) {
+        let line = tokio::time::timeout(Duration::from_secs(20), watch.line(n)).await;
+        let row = jobs(&line.unwrap()).remove(0);
         assert_eq!((row.spec.job_id, row.status), (open, status));
         match status {
             JobStatus::Queued => setting.happens(open, start()).await,
@@ -414,15 +371,15 @@ async fn a_watch_prints_one_line_per_change() {
             _ => {}
         }
     }
-    interrupt(&watch);
-    assert_eq!(watch.wait().await.unwrap().code(), Some(130));
+    assert!(watch.process().interrupt());
+    assert_eq!(end(&watch).await.code, 130);
 }
 
 #[tokio::test]
 async fn without_the_service_it_exits_3_in_time_and_says_what_to_start() {
-    let server = Server::start().await;
-    let client = Client::new(server.client().await, Topology::default());
-    let setting = Setting { server, client };
+    let setting = Setting::of(World::blank().await).await;
+    // Building them is not counted.
+    program::binaries();
     let began = Instant::now();
     for line in [
         "restack web",
@@ -433,8 +390,8 @@ async fn without_the_service_it_exits_3_in_time_and_says_what_to_start() {
         "watch",
     ] {
         let output = setting.run(line).await;
-        assert_eq!(output.status.code(), Some(3), "{line}: {output:?}");
-        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.code, 3, "{line}: {output:?}");
+        let text = output.stderr;
         assert!(text.contains("backstackd run"), "{line}: {text}");
     }
     assert!(began.elapsed() < Duration::from_secs(5));
@@ -476,17 +433,17 @@ async fn doctor_names_the_permission_that_is_missing() {
         { user: \"admin\", password: \"pw\" }, \
         { user: \"ci\", password: \"pw\", permissions: { \
             publish: \"backstack.actions.web.*\", subscribe: \"_INBOX_ci.>\" } } ] }";
-    let server = Server::start_with(config).await;
-    let options = backstack_producer::ConnectOptions::to(server.url_as("admin"));
-    let nats = backstack_producer::connect(&options).await.unwrap();
-    let client = Client::new(nats, Topology::default());
-    let (nats, topology) = (client.rows().client(), client.topology());
-    ensure(nats, topology, Choices::default()).await.unwrap();
-    let setting = Setting { server, client };
+    let world = World::with(Options {
+        nats_config: config.to_owned(),
+        login: "admin:pw@".to_owned(),
+        ..Options::default()
+    })
+    .await;
+    let setting = Setting::of(world).await;
 
     let line = format!(
         "--nats-url {} --inbox-prefix _INBOX_ci",
-        setting.server.url_as("ci")
+        setting.world.nats_url_as("ci:pw@")
     );
     let text = setting.expect(3, &format!("doctor {line}")).await;
     assert!(

@@ -1,45 +1,27 @@
 //! Publishing, following, cancelling and retrying against a real server, with the worker's part played
 //! by writes to the row.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use backstack_producer::client::{Added, JobUpdate};
 use backstack_producer::rows::{Keys, RowEvent};
-use backstack_producer::topology::ensure;
 use backstack_producer::{Client, ClientError, ConnectOptions, api, connect};
-use backstack_schemas::topology::{Bucket, Choices, job_key};
+use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{
     Action, ActionMessage, Job, JobEvent, JobId, JobResult, JobStatus, RepoId, SyncStatus,
     TaskStatus, Timestamp, Topology, WorkerId,
 };
-use common::Server;
+use backstack_tests::{Options, World};
 use futures_util::StreamExt as _;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(20);
 
-async fn installation() -> (Server, Client) {
-    let server = Server::start().await;
-    let client = client(&server).await;
-    make_topology(&client).await;
-    (server, client)
-}
-
-async fn client(server: &Server) -> Client {
-    Client::new(server.client().await, Topology::default())
-}
-
-async fn make_topology(client: &Client) {
-    let made = ensure(
-        client.rows().client(),
-        client.topology(),
-        Choices::default(),
-    )
-    .await;
-    made.expect("the topology is made");
+async fn installation() -> (World, Client) {
+    let world = World::start().await;
+    let client = world.producer().await;
+    (world, client)
 }
 
 fn web() -> RepoId {
@@ -79,7 +61,7 @@ fn complete() -> JobEvent {
 
 #[tokio::test]
 async fn a_published_action_is_in_its_partition_and_has_a_row() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let published = client
         .publish(&web(), Action::RestackRepo.into())
         .await
@@ -103,7 +85,7 @@ async fn a_published_action_is_in_its_partition_and_has_a_row() {
 
 #[tokio::test]
 async fn publishing_the_same_id_again_is_one_job() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let message = ActionMessage {
         job_id: Some(JobId::generate()),
         ..Action::RestackRepo.into()
@@ -135,7 +117,7 @@ async fn publishing_the_same_id_again_is_one_job() {
 /// something else: that must not become the row of the first one's message.
 #[tokio::test]
 async fn a_duplicate_of_someone_elses_message_makes_no_row() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let job_id = JobId::generate();
     let subject = client
         .topology()
@@ -159,7 +141,7 @@ async fn a_duplicate_of_someone_elses_message_makes_no_row() {
 
 #[tokio::test]
 async fn a_row_that_the_worker_wrote_first_stays() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let message = ActionMessage {
         job_id: Some(JobId::generate()),
         ..Action::RestackRepo.into()
@@ -176,7 +158,7 @@ async fn a_row_that_the_worker_wrote_first_stays() {
 
 #[tokio::test]
 async fn what_the_worker_would_refuse_is_not_sent() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let message = ActionMessage {
         requested_by: Some("x".repeat(201)),
         ..Action::RestackRepo.into()
@@ -188,8 +170,8 @@ async fn what_the_worker_would_refuse_is_not_sent() {
 
 #[tokio::test]
 async fn without_the_service_publishing_fails_at_once_and_says_what_to_start() {
-    let server = Server::start().await;
-    let client = client(&server).await;
+    let world = World::blank().await;
+    let client = world.producer().await;
     let began = Instant::now();
     let error = client
         .publish(&web(), Action::RestackRepo.into())
@@ -199,8 +181,12 @@ async fn without_the_service_publishing_fails_at_once_and_says_what_to_start() {
     assert!(error.to_string().contains("backstackd run"), "{error}");
     assert!(began.elapsed() < Duration::from_secs(3));
 
-    let server = Server::start_without_jetstream().await;
-    let client = self::client(&server).await;
+    let world = World::with(Options {
+        core_only: true,
+        ..Options::default()
+    })
+    .await;
+    let client = world.producer().await;
     let error = client
         .publish(&web(), Action::RestackRepo.into())
         .await
@@ -210,19 +196,19 @@ async fn without_the_service_publishing_fails_at_once_and_says_what_to_start() {
 
 #[tokio::test]
 async fn publishing_goes_on_through_a_restart_and_stores_once() {
-    let (mut server, client) = installation().await;
+    let (world, client) = installation().await;
     client
         .publish(&web(), Action::RestackRepo.into())
         .await
         .unwrap();
-    server.kill();
+    world.server().kill9().await;
     let publishing = tokio::spawn({
         let client = client.clone();
         async move { client.publish(&web(), Action::RestackRepo.into()).await }
     });
     // The outage is longer than one try lasts.
     tokio::time::sleep(Duration::from_secs(4)).await;
-    server.start_again().await;
+    world.server().restart().await.unwrap();
     let published = publishing.await.unwrap().unwrap();
     let info = api::ask(
         client.rows().client(),
@@ -241,15 +227,15 @@ async fn a_user_who_may_only_publish_loses_nothing() {
         { user: \"admin\", password: \"pw\" }, \
         { user: \"ci\", password: \"pw\", permissions: { \
             publish: \"backstack.actions.*.*\", subscribe: \"_INBOX_ci.>\" } } ] }";
-    let server = Server::start_with(config).await;
-    let admin = connect(&ConnectOptions::to(server.url_as("admin")))
-        .await
-        .unwrap();
-    let admin = Client::new(admin, Topology::default());
-    make_topology(&admin).await;
+    let world = World::with(Options {
+        nats_config: config.to_owned(),
+        login: "admin:pw@".to_owned(),
+        ..Options::default()
+    })
+    .await;
     let options = ConnectOptions {
         inbox_prefix: Some("_INBOX_ci".to_owned()),
-        ..ConnectOptions::to(server.url_as("ci"))
+        ..ConnectOptions::to(world.nats_url_as("ci:pw@"))
     };
     let ci = Client::new(connect(&options).await.unwrap(), Topology::default());
     let published = ci
@@ -261,7 +247,7 @@ async fn a_user_who_may_only_publish_loses_nothing() {
 
 #[tokio::test]
 async fn a_job_is_followed_from_before_its_row_to_its_end() {
-    let (mut server, client) = installation().await;
+    let (world, client) = installation().await;
     let job_id = JobId::generate();
     let mut watch = client.watch_job(&web(), job_id).await.unwrap();
     assert_eq!(
@@ -275,8 +261,8 @@ async fn a_job_is_followed_from_before_its_row_to_its_end() {
     };
     client.publish(&web(), message).await.unwrap();
     happens(&client, job_id, start()).await;
-    server.kill();
-    server.start_again().await;
+    world.server().kill9().await;
+    world.server().restart().await.unwrap();
     happens(&client, job_id, complete()).await;
     let ended = timeout(SOON, watch.ended()).await.unwrap().unwrap();
     assert_eq!(ended.status, JobStatus::Completed);
@@ -288,7 +274,7 @@ async fn a_job_is_followed_from_before_its_row_to_its_end() {
 
 #[tokio::test]
 async fn cancelling_ends_a_queued_job_and_flags_a_running_one() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let job_id = client
         .publish(&web(), Action::RestackRepo.into())
         .await
@@ -318,7 +304,7 @@ async fn cancelling_ends_a_queued_job_and_flags_a_running_one() {
 
 #[tokio::test]
 async fn an_ended_job_is_done_again_under_a_new_id() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let action = Action::RebaseBranch {
         branch: "fix/a.b".parse().unwrap(),
     };
@@ -347,7 +333,7 @@ async fn an_ended_job_is_done_again_under_a_new_id() {
 
 #[tokio::test]
 async fn jobs_are_listed_newest_first_and_by_status() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let api: RepoId = "api".parse().unwrap();
     let first = client
         .publish(&web(), Action::RestackRepo.into())
@@ -376,7 +362,7 @@ async fn jobs_are_listed_newest_first_and_by_status() {
 
 #[tokio::test]
 async fn a_repository_is_added_once_and_removed_with_all_that_is_its() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let url = "https://git.example/web.git";
     let add = async |url: &str, trunk: Option<&str>| {
         let trunk = trunk.map(|name| name.parse().unwrap());
@@ -438,7 +424,7 @@ async fn a_repository_is_added_once_and_removed_with_all_that_is_its() {
 async fn everything_that_happens_to_a_repository_is_heard() {
     use backstack_producer::client::Change;
 
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let mut changes = client.watch_repo(&web()).await.unwrap();
     for _ in 0..4 {
         let change = timeout(SOON, changes.next()).await.unwrap().unwrap();
@@ -502,7 +488,7 @@ async fn synced(client: &Client, ago: Duration) {
 
 #[tokio::test]
 async fn a_task_on_a_branch_that_a_recent_sync_saw_is_ready_at_once() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     synced(&client, Duration::from_secs(60)).await;
     let branch = "a".parse().unwrap();
     let task = client
@@ -526,7 +512,7 @@ async fn a_task_on_a_branch_that_a_recent_sync_saw_is_ready_at_once() {
 
 #[tokio::test]
 async fn a_task_on_a_branch_that_is_not_known_well_asks_for_it() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     synced(&client, Duration::from_secs(600)).await;
     for name in ["a", "unknown"] {
         let branch = name.parse().unwrap();
@@ -549,7 +535,7 @@ async fn a_task_on_a_branch_that_is_not_known_well_asks_for_it() {
 
 #[tokio::test]
 async fn of_several_who_create_a_task_on_one_branch_at_once_one_does() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     synced(&client, Duration::ZERO).await;
     let branch = "a".parse().unwrap();
     let web = web();
@@ -572,7 +558,7 @@ async fn of_several_who_create_a_task_on_one_branch_at_once_one_does() {
 
 #[tokio::test]
 async fn a_task_needs_a_repository_and_a_title() {
-    let (_server, client) = installation().await;
+    let (_world, client) = installation().await;
     let branch = "a".parse().unwrap();
     let error = client
         .create_task(&web(), &branch, "Login form", None)

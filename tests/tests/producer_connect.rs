@@ -1,33 +1,43 @@
 //! Getting onto a real server: credentials, TLS, reconnecting.
 
-mod common;
-
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use backstack_producer::{ConnectError, ConnectOptions, connect};
-use common::Server;
+use backstack_tests::{Options, World};
 
-const USERS: &str = "authorization { users: [ { user: \"alice\", password: \"p w/@\" } ] }";
+/// A server that knows Alice, and the harness.
+async fn with_users() -> World {
+    let users = r#"authorization { users: [
+        { user: "alice", password: "p w/@" }, { user: "harness", password: "of tests" } ] }"#;
+    World::with(Options {
+        nats_config: users.to_owned(),
+        login: "harness:of tests@".to_owned(),
+        blank: true,
+        ..Options::default()
+    })
+    .await
+}
 
 #[tokio::test]
 async fn credentials_in_the_address_are_used() {
-    let server = Server::start_with(USERS).await;
-    let address = server.url().replace("nats://", "nats://alice:p%20w%2F%40@");
+    let world = with_users().await;
+    let address = world.nats_url_as("alice:p%20w%2F%40@");
     let client = connect(&ConnectOptions::to(address)).await.unwrap();
     client.flush().await.unwrap();
 }
 
 #[tokio::test]
 async fn credentials_that_are_refused_are_told_apart_and_never_repeated() {
-    let server = Server::start_with(USERS).await;
-    for address in [server.url_as("alice"), server.url()] {
+    let world = with_users().await;
+    let nameless = world.nats_url_as("");
+    for address in [world.nats_url_as("alice:pw@"), nameless.clone()] {
         let began = Instant::now();
         let error = connect(&ConnectOptions::to(address)).await.unwrap_err();
         assert!(matches!(error, ConnectError::Refused { .. }), "{error}");
         let text = error.to_string();
         assert!(
-            text.contains(&server.url()) && text.contains("--nats-creds"),
+            text.contains(&nameless) && text.contains("--nats-creds"),
             "{text}"
         );
         assert!(!text.contains("pw"), "{text}");
@@ -37,18 +47,18 @@ async fn credentials_that_are_refused_are_told_apart_and_never_repeated() {
 
 #[tokio::test]
 async fn one_of_several_servers_is_enough() {
-    let server = Server::start().await;
-    let addresses = format!("nats://127.0.0.1:1,{}", server.url());
+    let world = World::blank().await;
+    let addresses = format!("nats://127.0.0.1:1,{}", world.nats_url());
     connect(&ConnectOptions::to(addresses)).await.unwrap();
 }
 
 #[tokio::test]
 async fn a_connection_that_was_made_comes_back() {
-    let mut server = Server::start().await;
-    let client = server.client().await;
+    let world = World::blank().await;
+    let client = world.connection().await;
     let mut echo = client.subscribe("echo").await.unwrap();
-    server.kill();
-    server.start_again().await;
+    world.server().kill9().await;
+    world.server().restart().await.unwrap();
     let heard = async {
         loop {
             client.publish("echo", "again".into()).await.unwrap();
@@ -78,18 +88,24 @@ async fn tls_is_used_with_the_authority_named_and_refused_with_another() {
         "tls {{ cert_file: {:?}, key_file: {:?} }}",
         server_files.0, server_files.1
     );
-    let server = Server::start_with(&config).await;
+    let world = World::with(Options {
+        nats_config: config,
+        tls_ca: Some(server_files.0.clone().into()),
+        blank: true,
+        ..Options::default()
+    })
+    .await;
 
     let trusting = ConnectOptions {
         tls_ca: Some(server_files.0.clone().into()),
         tls_required: true,
-        ..ConnectOptions::to(server.url())
+        ..ConnectOptions::to(world.nats_url())
     };
     connect(&trusting).await.unwrap().flush().await.unwrap();
     for ca in [None, Some(other_files.0.into())] {
         let options = ConnectOptions {
             tls_ca: ca,
-            ..ConnectOptions::to(server.url())
+            ..ConnectOptions::to(world.nats_url())
         };
         let error = connect(&options).await.unwrap_err();
         assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");
@@ -99,10 +115,10 @@ async fn tls_is_used_with_the_authority_named_and_refused_with_another() {
 
 #[tokio::test]
 async fn a_server_without_tls_is_refused_where_tls_is_required() {
-    let server = Server::start().await;
+    let world = World::blank().await;
     let options = ConnectOptions {
         tls_required: true,
-        ..ConnectOptions::to(server.url())
+        ..ConnectOptions::to(world.nats_url())
     };
     let error = connect(&options).await.unwrap_err();
     assert!(matches!(error, ConnectError::Tls { .. }), "{error:?}");

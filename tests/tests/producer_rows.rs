@@ -1,7 +1,5 @@
 //! Rows against a real server: expected revisions, lists, watches, restarts.
 
-mod common;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
@@ -10,31 +8,29 @@ use backstack_producer::topology::ensure;
 use backstack_producer::{Rows, api};
 use backstack_schemas::Topology;
 use backstack_schemas::topology::{Bucket, Choices};
+use backstack_tests::World;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use common::Server;
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
 const SOON: Duration = Duration::from_secs(20);
 
 /// A server with its buckets.
-async fn buckets() -> (Server, Rows) {
-    let server = Server::start().await;
-    let rows = rows(&server).await;
-    let made = ensure(rows.client(), rows.topology(), Choices::default()).await;
-    made.expect("the topology is made");
-    (server, rows)
+async fn buckets() -> (World, Rows) {
+    let world = World::start().await;
+    let rows = rows(&world).await;
+    (world, rows)
 }
 
-async fn rows(server: &Server) -> Rows {
-    Rows::new(server.client().await, Topology::default())
+async fn rows(world: &World) -> Rows {
+    Rows::new(world.connection().await, Topology::default())
 }
 
 #[tokio::test]
 async fn a_row_is_made_once_and_the_second_maker_sees_the_first_ones() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let made = rows
         .create(Bucket::Jobs, "web.a", &json!("first"))
         .await
@@ -73,7 +69,7 @@ async fn a_row_is_made_once_and_the_second_maker_sees_the_first_ones() {
 
 #[tokio::test]
 async fn of_two_updates_of_one_revision_one_is_lost_and_told_where_the_row_is() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let first = rows.put(Bucket::Jobs, "web.a", &json!(1)).await.unwrap();
     let two = rows
         .update(Bucket::Jobs, "web.a", &json!(2), first)
@@ -102,7 +98,7 @@ async fn of_two_updates_of_one_revision_one_is_lost_and_told_where_the_row_is() 
 
 #[tokio::test]
 async fn a_deleted_row_can_be_made_again_but_not_updated() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let first = rows.put(Bucket::Repos, "web", &json!(1)).await.unwrap();
     let lost = rows
         .delete_expecting(Bucket::Repos, "web", first + 7)
@@ -138,7 +134,7 @@ async fn a_deleted_row_can_be_made_again_but_not_updated() {
 /// What a deletion leaves behind goes by itself, and no older revision comes back when it does.
 #[tokio::test]
 async fn a_deletion_leaves_one_marker_with_an_end() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     for n in 0..3 {
         rows.put(Bucket::Repos, "web", &json!(n)).await.unwrap();
     }
@@ -164,7 +160,7 @@ async fn a_deletion_leaves_one_marker_with_an_end() {
 
 #[tokio::test]
 async fn thousands_of_rows_are_written_and_listed_quickly() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let key = |i: usize| format!("web.feature/{i:05}");
     let writes = (0..5_000).map(|i| Write::put(key(i), &json!({ "n": i })).expecting(0));
     let results = rows.write_all(Bucket::Branches, writes).await;
@@ -197,7 +193,7 @@ async fn thousands_of_rows_are_written_and_listed_quickly() {
 
 #[tokio::test]
 async fn writes_of_a_batch_are_lost_one_by_one() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     rows.put(Bucket::Branches, "web.b", &json!(0))
         .await
         .unwrap();
@@ -212,7 +208,7 @@ async fn writes_of_a_batch_are_lost_one_by_one() {
 
 #[tokio::test]
 async fn a_row_that_does_not_parse_is_named_and_hurts_no_other() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let subject = rows.topology().key_subject(Bucket::Jobs, "web.bad");
     rows.client()
         .publish(subject, Bytes::from_static(b"{not json"))
@@ -243,7 +239,7 @@ async fn a_row_that_does_not_parse_is_named_and_hurts_no_other() {
 
 #[tokio::test]
 async fn a_list_of_nothing_is_empty_at_once() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let began = Instant::now();
     assert!(
         rows.list::<Value>(Bucket::Tasks, &Keys::All)
@@ -264,8 +260,8 @@ async fn a_list_of_nothing_is_empty_at_once() {
 
 #[tokio::test]
 async fn a_bucket_that_is_not_there_is_told_as_such() {
-    let server = Server::start().await;
-    let rows = rows(&server).await;
+    let world = World::blank().await;
+    let rows = rows(&world).await;
     let errors = [
         rows.get::<Value>(Bucket::Jobs, "web.a")
             .await
@@ -291,7 +287,7 @@ async fn a_bucket_that_is_not_there_is_told_as_such() {
 
 #[tokio::test]
 async fn a_watch_tells_what_is_there_and_then_every_change() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     rows.put(Bucket::Jobs, "web.a", &json!(1)).await.unwrap();
     rows.put(Bucket::Jobs, "web.a", &json!(2)).await.unwrap();
     rows.put(Bucket::Jobs, "api.b", &json!(3)).await.unwrap();
@@ -316,7 +312,7 @@ async fn a_watch_tells_what_is_there_and_then_every_change() {
 
 #[tokio::test]
 async fn a_watch_of_nothing_is_initialised_at_once() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let mut watch = rows.watch::<Value>(Bucket::Jobs, Keys::All).await.unwrap();
     assert_eq!(next(&mut watch).await, RowEvent::Initialised);
 }
@@ -325,7 +321,7 @@ async fn a_watch_of_nothing_is_initialised_at_once() {
 /// row's last value, never a revision twice and never one out of order.
 #[tokio::test]
 async fn a_watch_survives_a_server_that_is_killed() {
-    let (mut server, rows) = buckets().await;
+    let (world, rows) = buckets().await;
     let mut watch = rows.watch::<Value>(Bucket::Jobs, Keys::All).await.unwrap();
     assert_eq!(next(&mut watch).await, RowEvent::Initialised);
     let mut seen = BTreeMap::new();
@@ -334,8 +330,8 @@ async fn a_watch_survives_a_server_that_is_killed() {
         for i in 0..50 {
             put_until_acknowledged(&rows, &format!("web.{i}"), &json!([round, i])).await;
         }
-        server.kill();
-        server.start_again().await;
+        world.server().kill9().await;
+        world.server().restart().await.unwrap();
         put_until_acknowledged(&rows, "web.last", &json!(round)).await;
         while seen.get("web.last") != Some(&json!(round)) {
             if let RowEvent::Row { key, row } = next(&mut watch).await {
@@ -352,7 +348,7 @@ async fn a_watch_survives_a_server_that_is_killed() {
 
 #[tokio::test]
 async fn a_watch_notices_a_bucket_made_anew() {
-    let (mut server, rows) = buckets().await;
+    let (world, rows) = buckets().await;
     for n in 0..20 {
         rows.put(Bucket::Jobs, "web.old", &json!(n)).await.unwrap();
     }
@@ -369,8 +365,8 @@ async fn a_watch_notices_a_bucket_made_anew() {
         .await
         .unwrap();
     rows.put(Bucket::Jobs, "web.new", &json!(1)).await.unwrap();
-    server.kill();
-    server.start_again().await;
+    world.server().kill9().await;
+    world.server().restart().await.unwrap();
 
     assert_eq!(next(&mut watch).await, RowEvent::Reset);
     assert_eq!(value(next(&mut watch).await).0, "web.new");
@@ -381,7 +377,7 @@ async fn a_watch_notices_a_bucket_made_anew() {
 /// works for others meanwhile.
 #[tokio::test]
 async fn a_reader_that_dawdles_loses_nothing() {
-    let (_server, rows) = buckets().await;
+    let (_world, rows) = buckets().await;
     let mut watch = rows
         .watch::<Value>(Bucket::Branches, Keys::All)
         .await

@@ -1,20 +1,18 @@
 //! What the service creates, against a real server.
 
-mod common;
-
 use std::time::{Duration, Instant};
 
 use backstack_producer::topology::{TopologyError, check, ensure};
 use backstack_producer::{ConnectOptions, api, connect};
 use backstack_schemas::Topology;
 use backstack_schemas::topology::Choices;
-use common::Server;
+use backstack_tests::{Options, World};
 use serde_json::{Value, json};
 
 #[tokio::test]
 async fn everything_is_made_once_and_found_right_afterwards() {
-    let server = Server::start().await;
-    let (client, topology) = (server.client().await, Topology::default());
+    let world = World::blank().await;
+    let (client, topology) = (world.connection().await, Topology::default());
     let before = check(&client, &topology).await.unwrap();
     assert_eq!(before.missing_streams.len(), 7);
     assert_eq!(before.missing_consumers.len(), 33);
@@ -38,23 +36,23 @@ async fn everything_is_made_once_and_found_right_afterwards() {
 
 #[tokio::test]
 async fn workers_that_start_at_the_same_time_all_succeed() {
-    let server = Server::start().await;
+    let world = World::blank().await;
     let topology = Topology::default();
     let starts = (0..4).map(async |_| {
-        let client = server.client().await;
+        let client = world.connection().await;
         ensure(&client, &topology, Choices::default()).await
     });
     for result in futures_util::future::join_all(starts).await {
         result.unwrap();
     }
-    let report = check(&server.client().await, &topology).await.unwrap();
+    let report = check(&world.connection().await, &topology).await.unwrap();
     assert!(report.is_right(), "{report:?}");
 }
 
 #[tokio::test]
 async fn what_exists_with_other_settings_is_named_and_left_alone() {
-    let server = Server::start().await;
-    let (client, topology) = (server.client().await, Topology::default());
+    let world = World::blank().await;
+    let (client, topology) = (world.connection().await, Topology::default());
     ensure(&client, &topology, Choices::default())
         .await
         .unwrap();
@@ -77,8 +75,8 @@ async fn what_exists_with_other_settings_is_named_and_left_alone() {
 
 #[tokio::test]
 async fn another_ack_wait_than_the_consumers_have_is_refused() {
-    let server = Server::start().await;
-    let (client, topology) = (server.client().await, Topology::default());
+    let world = World::blank().await;
+    let (client, topology) = (world.connection().await, Topology::default());
     ensure(&client, &topology, Choices::default())
         .await
         .unwrap();
@@ -100,8 +98,8 @@ async fn another_ack_wait_than_the_consumers_have_is_refused() {
 
 #[tokio::test]
 async fn namespaces_live_side_by_side() {
-    let server = Server::start().await;
-    let client = server.client().await;
+    let world = World::blank().await;
+    let client = world.connection().await;
     for namespace in ["backstack", "acme-1"] {
         let topology = Topology::new(namespace.parse().unwrap());
         ensure(&client, &topology, Choices::default())
@@ -112,8 +110,12 @@ async fn namespaces_live_side_by_side() {
 
 #[tokio::test]
 async fn a_server_without_jetstream_is_told_apart() {
-    let server = Server::start_without_jetstream().await;
-    let client = server.client().await;
+    let world = World::with(Options {
+        core_only: true,
+        ..Options::default()
+    })
+    .await;
+    let client = world.connection().await;
     let error = ensure(&client, &Topology::default(), Choices::default())
         .await
         .unwrap_err();
@@ -123,8 +125,8 @@ async fn a_server_without_jetstream_is_told_apart() {
 
 #[tokio::test]
 async fn three_replicas_need_a_cluster_and_the_error_says_so() {
-    let server = Server::start().await;
-    let client = server.client().await;
+    let world = World::blank().await;
+    let client = world.connection().await;
     let three = Choices {
         replicas: 3,
         ..Choices::default()
@@ -140,8 +142,14 @@ async fn a_user_who_may_not_is_pointed_at_the_permissions() {
     let config = "authorization { users: [\
         { user: \"admin\", password: \"pw\" }, \
         { user: \"guest\", password: \"pw\", permissions: { publish: \"nothing\" } } ] }";
-    let server = Server::start_with(config).await;
-    let client = connect(&ConnectOptions::to(server.url_as("guest")))
+    let world = World::with(Options {
+        nats_config: config.to_owned(),
+        login: "admin:pw@".to_owned(),
+        blank: true,
+        ..Options::default()
+    })
+    .await;
+    let client = connect(&ConnectOptions::to(world.nats_url_as("guest:pw@")))
         .await
         .unwrap();
     let error = ensure(&client, &Topology::default(), Choices::default())
