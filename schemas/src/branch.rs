@@ -54,6 +54,31 @@ pub struct Branch {
 }
 
 impl Branch {
+    /// The row of a branch that is on the remote and of which nothing else is known yet.
+    pub fn new(repo: RepoId, branch: BranchName, head: ObjectId, at: Timestamp) -> Self {
+        Self {
+            repo,
+            branch,
+            head: Some(head),
+            is_trunk: false,
+            tracked: false,
+            parent: None,
+            base: None,
+            ahead: None,
+            behind: None,
+            needs_restack: None,
+            conflicts_with_trunk: None,
+            diff: None,
+            subject: None,
+            author: None,
+            committed_at: None,
+            task_id: None,
+            former_heads: Vec::new(),
+            first_seen_at: at,
+            updated_at: at,
+        }
+    }
+
     /// Whether the row is kept when the branch goes from the remote, and costs what a listing does
     /// not show: it is part of a stack or belongs to a task.
     pub fn is_kept(&self) -> bool {
@@ -93,27 +118,7 @@ mod tests {
     fn former_heads_are_newest_first_without_repeats_and_bounded() {
         let at = Timestamp::from_unix_millis(0).unwrap();
         let id = |n: u8| ObjectId::from_bytes([n; 20]);
-        let mut row = Branch {
-            repo: "web".parse().unwrap(),
-            branch: "a".parse().unwrap(),
-            head: Some(id(0)),
-            is_trunk: false,
-            tracked: true,
-            parent: None,
-            base: None,
-            ahead: None,
-            behind: None,
-            needs_restack: None,
-            conflicts_with_trunk: None,
-            diff: None,
-            subject: None,
-            author: None,
-            committed_at: None,
-            task_id: None,
-            former_heads: vec![],
-            first_seen_at: at,
-            updated_at: at,
-        };
+        let mut row = Branch::new("web".parse().unwrap(), "a".parse().unwrap(), id(0), at);
         row.move_head(Some(id(0)));
         assert!(row.former_heads.is_empty(), "staying is not moving");
         row.move_head(Some(id(1)));

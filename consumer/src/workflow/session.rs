@@ -170,7 +170,7 @@ impl Session {
             match self.rows.get_mut(branch) {
                 Some(row) => row.move_head(Some(*head)),
                 None => {
-                    let row = new_row(&self.repo.value.repo, branch, *head, now);
+                    let row = Branch::new(self.repo.value.repo.clone(), branch.clone(), *head, now);
                     self.rows.insert(branch.clone(), row);
                 }
             }
@@ -330,30 +330,6 @@ fn trunk(
 fn no_trunk(trunk: &BranchName) -> JobError {
     let detail = format!("The trunk {trunk} is not on the remote; push it, or name another trunk");
     JobError::new(ErrorCode::TrunkNotFound, detail)
-}
-
-fn new_row(repo: &RepoId, branch: &BranchName, head: ObjectId, at: Timestamp) -> Branch {
-    Branch {
-        repo: repo.clone(),
-        branch: branch.clone(),
-        head: Some(head),
-        is_trunk: false,
-        tracked: false,
-        parent: None,
-        base: None,
-        ahead: None,
-        behind: None,
-        needs_restack: None,
-        conflicts_with_trunk: None,
-        diff: None,
-        subject: None,
-        author: None,
-        committed_at: None,
-        task_id: None,
-        former_heads: Vec::new(),
-        first_seen_at: at,
-        updated_at: at,
-    }
 }
 
 fn stack_branch(row: &Branch) -> StackBranch {
