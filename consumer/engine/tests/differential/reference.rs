@@ -204,6 +204,12 @@ fn kind_in(said: &str, path: &str) -> ConflictKind {
             Some((start, rest)) if start.starts_with("CONFLICT (file location)") => rest,
             _ => line,
         };
+        // Behind the path stand the names of the sides, `(HEAD vs. 1a2b3c4 (subject):former/path)`,
+        // which are no paths in conflict.
+        let line = match line.split_once("Cannot merge binary files: ") {
+            Some((_, rest)) => rest.split(" (").next().unwrap_or(rest),
+            None => line,
+        };
         [path, &plain].iter().any(|path| stands_in(line, path))
     };
     let of_path: Vec<&str> = said.lines().filter(|line| names(line)).collect();
