@@ -121,7 +121,7 @@ impl Lines {
             };
             let turn = self
                 .runner
-                .tickets()
+                .tickets
                 .ask(&line.filter, oldest, &mut floor)
                 .await;
             match turn {
@@ -148,7 +148,7 @@ impl Lines {
 
     /// Runs the message whose turn has come, if it is still held and a permit is to be had.
     async fn serve_one(&self, line: &Line, own: u64, message: StoredMessage) -> Option<Ended> {
-        let permit = tokio::time::timeout(PERMIT_PATIENCE, self.runner.permits().take()).await;
+        let permit = tokio::time::timeout(PERMIT_PATIENCE, self.runner.permits.take()).await;
         let Ok(permit) = permit else {
             line.settle(own, Verdict::Nak(Duration::ZERO)).await;
             return None;

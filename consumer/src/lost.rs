@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstack_producer::rows::{Keys, Row, RowError};
+use backstack_producer::rows::{Keys, Row, RowError, Updated};
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{ErrorCode, Job, JobError, JobEvent, JobStatus};
 use serde::Deserialize;
@@ -79,8 +79,5 @@ async fn end_if_lost(runner: &Runner, key: &str, sequence: u64) -> Result<bool, 
         .rows
         .update(Bucket::Jobs, key, &ended, row.revision)
         .await?;
-    Ok(matches!(
-        written,
-        backstack_producer::rows::Updated::Done(_)
-    ))
+    Ok(matches!(written, Updated::Done(_)))
 }

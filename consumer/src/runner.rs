@@ -28,7 +28,7 @@ use crate::message::StoredMessage;
 use crate::permits::Permits;
 use crate::row_hints::RowHints;
 use crate::run::Run;
-use crate::status::{Begin, Claim, JobRow, Overtaken};
+use crate::status::{self, Begin, Claim, JobRow, Overtaken};
 use crate::stream::ActionsStream;
 use crate::tasks;
 use crate::ticket::Tickets;
@@ -94,16 +94,6 @@ pub struct Runner {
 }
 
 impl Runner {
-    /// Whose turn it is.
-    pub fn tickets(&self) -> &Tickets {
-        &self.tickets
-    }
-
-    /// Places for running jobs.
-    pub fn permits(&self) -> &Permits {
-        &self.permits
-    }
-
     /// Whether the worker is shutting down.
     pub fn is_draining(&self) -> bool {
         self.drain.is_cancelled()
@@ -302,8 +292,8 @@ impl Runner {
             _ => DeadReason::BadPayload,
         };
         let error = JobError::new(ErrorCode::InvalidAction, problem.to_string());
-        let claim = self.claim(&delivery, &message, spec);
-        if let Err(error) = JobRow::refuse(&self.rows, &self.clock, &claim, &error).await {
+        let refused = status::refuse(&self.rows, &self.clock, &spec, &message, &error).await;
+        if let Err(error) = refused {
             return give_back(delivery, &error).await;
         }
         self.bury(delivery, reason, &message).await

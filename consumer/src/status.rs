@@ -18,6 +18,7 @@ use backstack_schemas::{
 
 use crate::decide::exhausted_without_a_word;
 use crate::delivery::Hold;
+use crate::message::StoredMessage;
 
 /// What a run needs to know of its message before it takes the row.
 #[derive(Debug)]
@@ -65,86 +66,36 @@ pub enum Overtaken {
     Illegal(#[from] IllegalTransition),
 }
 
-/// A job's row that this process has taken.
+/// A job's row as it is in the bucket, or as it is to be made.
 #[derive(Debug)]
-pub struct JobRow {
+struct StoredRow {
     rows: Rows,
     clock: Arc<Clock>,
-    hold: Arc<Hold>,
     key: String,
     job: Job,
+    /// 0 where there is no row yet.
     revision: u64,
 }
 
-impl JobRow {
-    /// Takes the row for a run, ends it where it may not run any more, or says why not.
-    ///
-    /// # Errors
-    /// The bucket did not answer; nothing was taken as far as is known.
-    pub async fn begin(rows: &Rows, clock: &Arc<Clock>, claim: &Claim) -> Result<Begin, RowError> {
-        loop {
-            let mut row = Self::find(rows, clock, claim).await?;
-            match claim.judge(&row, clock.now()) {
-                Judgement::Not(begin) => return Ok(begin),
-                Judgement::Refuse(error) => {
-                    if row
-                        .try_write(JobEvent::Fail {
-                            error,
-                            result: None,
-                        })
-                        .await?
-                    {
-                        return Ok(Begin::Ended(Box::new(row.job)));
-                    }
-                }
-                Judgement::Start => {
-                    if row.try_write(claim.start()).await? {
-                        return Ok(Begin::Run(Box::new(row)));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Ends the job of a message that asks for nothing that can be run.
-    ///
-    /// # Errors
-    /// The bucket did not answer.
-    pub async fn refuse(
+impl StoredRow {
+    /// The row of a job whose message was stored at `stored_at` with `sequence`.
+    async fn find(
         rows: &Rows,
         clock: &Arc<Clock>,
-        claim: &Claim,
-        error: &JobError,
-    ) -> Result<(), RowError> {
-        loop {
-            let mut row = Self::find(rows, clock, claim).await?;
-            let ended = row.job.status.is_terminal() || row.job.spec != claim.spec;
-            let fail = JobEvent::Fail {
-                error: error.clone(),
-                result: None,
-            };
-            if ended || row.try_write(fail).await? {
-                return Ok(());
-            }
-        }
-    }
-
-    /// The row as it is, or as it is to be made.
-    async fn find(rows: &Rows, clock: &Arc<Clock>, claim: &Claim) -> Result<Self, RowError> {
-        let key = job_key(&claim.spec.repo, claim.spec.job_id);
+        spec: &JobSpec,
+        sequence: u64,
+        stored_at: Timestamp,
+    ) -> Result<Self, RowError> {
+        let key = job_key(&spec.repo, spec.job_id);
         let found = rows.get_leader::<Job>(Bucket::Jobs, &key).await?;
         let (job, revision) = match found {
             Some(row) => (row.value, row.revision),
-            None => (
-                Job::queued(claim.spec.clone(), Some(claim.sequence), claim.stored_at),
-                0,
-            ),
+            None => (Job::queued(spec.clone(), Some(sequence), stored_at), 0),
         };
-        let (rows, clock, hold) = (rows.clone(), Arc::clone(clock), Arc::clone(&claim.hold));
+        let (rows, clock) = (rows.clone(), Arc::clone(clock));
         Ok(Self {
             rows,
             clock,
-            hold,
             key,
             job,
             revision,
@@ -178,31 +129,97 @@ impl JobRow {
         }
         Ok(revision.is_some())
     }
+}
+
+/// Ends the job of a message that asks for nothing that can be run. Another job's row stays as it is,
+/// and so does one that has ended.
+///
+/// # Errors
+/// The bucket did not answer.
+pub async fn refuse(
+    rows: &Rows,
+    clock: &Arc<Clock>,
+    spec: &JobSpec,
+    message: &StoredMessage,
+    error: &JobError,
+) -> Result<(), RowError> {
+    let (sequence, stored_at) = (message.sequence, message.stored_at());
+    loop {
+        let mut row = StoredRow::find(rows, clock, spec, sequence, stored_at).await?;
+        let ended = row.job.status.is_terminal() || row.job.spec != *spec;
+        let fail = JobEvent::Fail {
+            error: error.clone(),
+            result: None,
+        };
+        if ended || row.try_write(fail).await? {
+            return Ok(());
+        }
+    }
+}
+
+/// A job's row that this process has taken.
+#[derive(Debug)]
+pub struct JobRow {
+    stored: StoredRow,
+    hold: Arc<Hold>,
+}
+
+impl JobRow {
+    /// Takes the row for a run, ends it where it may not run any more, or says why not.
+    ///
+    /// # Errors
+    /// The bucket did not answer; nothing was taken as far as is known.
+    pub async fn begin(rows: &Rows, clock: &Arc<Clock>, claim: &Claim) -> Result<Begin, RowError> {
+        let (spec, sequence, stored_at) = (&claim.spec, claim.sequence, claim.stored_at);
+        loop {
+            let mut stored = StoredRow::find(rows, clock, spec, sequence, stored_at).await?;
+            match claim.judge(&stored, clock.now()) {
+                Judgement::Not(begin) => return Ok(begin),
+                Judgement::Refuse(error) => {
+                    let fail = JobEvent::Fail {
+                        error,
+                        result: None,
+                    };
+                    if stored.try_write(fail).await? {
+                        return Ok(Begin::Ended(Box::new(stored.job)));
+                    }
+                }
+                Judgement::Start => {
+                    if stored.try_write(claim.start()).await? {
+                        let hold = Arc::clone(&claim.hold);
+                        return Ok(Begin::Run(Box::new(Self { stored, hold })));
+                    }
+                }
+            }
+        }
+    }
 
     /// The row as last written or read.
     pub fn job(&self) -> &Job {
-        &self.job
+        &self.stored.job
     }
 
     /// Whether somebody asked for a cancel, as far as this row has been read.
     pub fn cancel_requested(&self) -> bool {
-        self.job.cancel_requested
+        self.stored.job.cancel_requested
     }
 
     /// Changes the row. While the bucket does not answer it tries again, for as long as the message
     /// is held.
     pub async fn apply(&mut self, event: JobEvent) -> Result<(), Overtaken> {
         loop {
-            let before = self.job.status;
+            let before = self.stored.job.status;
             // Says so where the state machine does not have it; `try_write` only fails.
-            self.job.apply(event.clone(), self.clock.now())?;
-            match self.try_write(event.clone()).await {
+            self.stored
+                .job
+                .apply(event.clone(), self.stored.clock.now())?;
+            match self.stored.try_write(event.clone()).await {
                 Ok(true) => return Ok(()),
                 Ok(false) => self.read_again().await?,
                 Err(error) => self.pause_after(&error).await?,
             }
             // Only this run changes its status, so this is our own write, whose reply was lost.
-            if before == JobStatus::Running && self.job.status != before {
+            if before == JobStatus::Running && self.stored.job.status != before {
                 return Ok(());
             }
         }
@@ -216,17 +233,23 @@ impl JobRow {
     /// Adopts what the row is now, if it is still this run's.
     async fn read_again(&mut self) -> Result<(), Overtaken> {
         let row = loop {
-            match self.rows.get_leader::<Job>(Bucket::Jobs, &self.key).await {
+            match self
+                .stored
+                .rows
+                .get_leader::<Job>(Bucket::Jobs, &self.stored.key)
+                .await
+            {
                 Ok(row) => break row.ok_or(Overtaken::Replaced)?,
                 Err(error) => self.pause_after(&error).await?,
             }
         };
-        let mine = row.value.run == self.job.run && row.value.worker == self.job.worker;
+        let mine =
+            row.value.run == self.stored.job.run && row.value.worker == self.stored.job.worker;
         if !mine {
             return Err(Overtaken::Replaced);
         }
-        self.job = row.value;
-        self.revision = row.revision;
+        self.stored.job = row.value;
+        self.stored.revision = row.revision;
         Ok(())
     }
 
@@ -234,7 +257,7 @@ impl JobRow {
         if !self.hold.is_held() {
             return Err(Overtaken::Lapsed);
         }
-        tracing::warn!(key = self.key, %error, "the job's row could not be reached; trying again");
+        tracing::warn!(key = self.stored.key, %error, "the job's row could not be reached; trying again");
         tokio::time::sleep(Duration::from_millis(200)).await;
         Ok(())
     }
@@ -258,7 +281,7 @@ impl Claim {
     }
 
     /// The take-over rules of the design, on the row as it is.
-    fn judge(&self, row: &JobRow, now: Timestamp) -> Judgement {
+    fn judge(&self, row: &StoredRow, now: Timestamp) -> Judgement {
         let job = &row.job;
         if job.spec != self.spec {
             return Judgement::Not(Begin::Duplicate);

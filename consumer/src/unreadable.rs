@@ -13,13 +13,14 @@ use std::time::Duration;
 
 use async_nats::{HeaderName, StatusCode};
 use backstack_producer::api::ApiError;
-use backstack_producer::rows::{Created, RowError, Updated};
-use backstack_schemas::topology::{Bucket, DeadReason, job_key};
-use backstack_schemas::{ErrorCode, Job, JobError, JobEvent, JobSpec};
+use backstack_producer::rows::RowError;
+use backstack_schemas::topology::DeadReason;
+use backstack_schemas::{ErrorCode, JobError, JobSpec};
 use tokio::sync::watch;
 
 use crate::message::StoredMessage;
 use crate::runner::Runner;
+use crate::status;
 
 /// How long to wait where the server does not answer; a connection that breaks again is a usual reason.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -73,7 +74,8 @@ async fn remove(runner: &Runner, message: &StoredMessage, problem: &str) -> Resu
                 Ok(action) => JobSpec::new(repo, job_id, &action),
                 Err(_) => JobSpec::nameless(repo, job_id, &action),
             };
-            end_row(runner, message, spec, problem).await?;
+            let error = JobError::new(ErrorCode::InvalidAction, advice(problem));
+            status::refuse(&runner.rows, &runner.clock, &spec, message, &error).await?;
             DeadReason::BadPayload
         }
         None => DeadReason::BadSubject,
@@ -83,46 +85,11 @@ async fn remove(runner: &Runner, message: &StoredMessage, problem: &str) -> Resu
     Ok(())
 }
 
-async fn end_row(
-    runner: &Runner,
-    message: &StoredMessage,
-    spec: JobSpec,
-    problem: &str,
-) -> Result<(), RowError> {
-    let key = job_key(&spec.repo, spec.job_id);
-    let detail = format!(
+fn advice(problem: &str) -> String {
+    format!(
         "the message cannot be read: {problem}; publish it again with a subject in UTF-8 and each \
          header as a line `Name: value` in UTF-8"
-    );
-    let fail = JobEvent::Fail {
-        error: JobError::new(ErrorCode::InvalidAction, detail),
-        result: None,
-    };
-    loop {
-        let found = runner.rows.get_leader::<Job>(Bucket::Jobs, &key).await?;
-        let revision = found.as_ref().map(|row| row.revision);
-        let new = || Job::queued(spec.clone(), Some(message.sequence), message.stored_at());
-        let job = found.map_or_else(new, |row| row.value);
-        let ended = job.apply(fail.clone(), runner.clock.now());
-        // Another job's row stays as it is, and so does one that has ended.
-        let Some(ended) = ended.ok().filter(|_| job.spec == spec) else {
-            return Ok(());
-        };
-        let rows = &runner.rows;
-        let written = match revision {
-            Some(revision) => {
-                let updated = rows.update(Bucket::Jobs, &key, &ended, revision).await?;
-                matches!(updated, Updated::Done(_))
-            }
-            None => {
-                let created = rows.create(Bucket::Jobs, &key, &ended).await?;
-                matches!(created, Created::Made(_))
-            }
-        };
-        if written {
-            return Ok(());
-        }
-    }
+    )
 }
 
 /// Why the client library would not read a message with this subject and these stored headers, by the
