@@ -94,7 +94,8 @@ struct Report {
     message: String,
     progress: Option<Progress>,
     written: bool,
-    /// From here on a cancel comes too late.
+    /// From here on a cancel comes too late. Where the run before this one may have pushed, that is
+    /// so from the start, until the fence shows that there is something left to push.
     pushed: bool,
 }
 
@@ -107,6 +108,10 @@ impl Run {
         stored_at: Timestamp,
         time_limit: Duration,
     ) -> Self {
+        let report = Report {
+            pushed: row.follows_fence(),
+            ..Report::default()
+        };
         Self {
             spec: row.job().spec.clone(),
             action,
@@ -114,7 +119,7 @@ impl Run {
             stored_at,
             control: Control::within(time_limit),
             row: tokio::sync::Mutex::new(row),
-            report: Reporter::default(),
+            report: Reporter(Arc::new(Mutex::new(report))),
             stopped: OnceLock::new(),
         }
     }

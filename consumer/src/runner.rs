@@ -260,7 +260,13 @@ impl Runner {
         }
         let job = row.job();
         tracing::info!(status = %job.status, message = job.message, "ended");
-        self.finish(delivery, job, settlement.verdict).await
+        // A retry of what is to be cancelled is none.
+        let verdict = if job.status.is_terminal() {
+            Verdict::Ack
+        } else {
+            settlement.verdict
+        };
+        self.finish(delivery, job, verdict).await
     }
 
     /// Settles a message whose job's row says what became of it.

@@ -13,7 +13,7 @@ use backstack_producer::rows::{Created, RowError, Rows, Updated};
 use backstack_schemas::job::IllegalTransition;
 use backstack_schemas::topology::{Bucket, ROW_LIFETIME, job_key};
 use backstack_schemas::{
-    ErrorCode, Job, JobError, JobEvent, JobSpec, JobStatus, Timestamp, WorkerId,
+    ErrorCode, Job, JobError, JobEvent, JobSpec, JobStatus, Step, Timestamp, WorkerId,
 };
 
 use crate::decide::exhausted_without_a_word;
@@ -162,6 +162,7 @@ pub async fn refuse(
 pub struct JobRow {
     stored: StoredRow,
     hold: Arc<Hold>,
+    follows_fence: bool,
 }
 
 impl JobRow {
@@ -184,10 +185,19 @@ impl JobRow {
                         return Ok(Begin::Ended(Box::new(stored.job)));
                     }
                 }
+                Judgement::Cancel => {
+                    if stored.try_write(JobEvent::Cancel).await? {
+                        return Ok(Begin::Ended(Box::new(stored.job)));
+                    }
+                }
                 Judgement::Start => {
+                    let follows_fence = is_past_fence(&stored.job);
                     if stored.try_write(claim.start()).await? {
-                        let hold = Arc::clone(&claim.hold);
-                        return Ok(Begin::Run(Box::new(Self { stored, hold })));
+                        return Ok(Begin::Run(Box::new(Self {
+                            stored,
+                            hold: Arc::clone(&claim.hold),
+                            follows_fence,
+                        })));
                     }
                 }
             }
@@ -197,6 +207,11 @@ impl JobRow {
     /// The row as last written or read.
     pub fn job(&self) -> &Job {
         &self.stored.job
+    }
+
+    /// Whether the run before this one was replaced when it may have pushed already.
+    pub fn follows_fence(&self) -> bool {
+        self.follows_fence
     }
 
     /// Whether somebody asked for a cancel, as far as this row has been read.
@@ -266,6 +281,7 @@ impl JobRow {
 /// Whether a message may take its row.
 enum Judgement {
     Start,
+    Cancel,
     Refuse(JobError),
     Not(Begin),
 }
@@ -292,6 +308,9 @@ impl Claim {
         if job.status == JobStatus::Running && !self.may_take_over(job) {
             return Judgement::Not(Begin::NotOurs);
         }
+        if job.status == JobStatus::Running && job.cancel_requested && !is_past_fence(job) {
+            return Judgement::Cancel;
+        }
         let due_in = job
             .next_attempt_at
             .map_or(Duration::ZERO, |due| due.since(now));
@@ -316,6 +335,14 @@ impl Claim {
             || (job.delivery.is_none_or(|theirs| self.hold.count() > theirs)
                 && self.hold.found_running() == Some(job.run))
     }
+}
+
+/// Whether the row's run has written its fence, so that its push may be on the remote.
+fn is_past_fence(job: &Job) -> bool {
+    job.status == JobStatus::Running
+        && job
+            .progress
+            .is_some_and(|progress| matches!(progress.step, Step::Push | Step::Rows))
 }
 
 /// The error of a message that outlived the row that would say whether its job has ended.

@@ -205,6 +205,19 @@ impl Job {
                 next.message = message;
                 next.progress = Some(progress);
             }
+            // Nobody wants it tried again.
+            (Running, JobEvent::Retry { error, .. }) if self.cancel_requested => {
+                next.message = format!(
+                    "Cancelled instead of tried again; attempt {} failed: {}",
+                    self.attempt, error.detail
+                );
+                next.error = Some(error);
+                next.enter(Cancelled, at);
+            }
+            (Running, JobEvent::HandBack) if self.cancel_requested => {
+                next.message = "Cancelled while its worker was shutting down".to_owned();
+                next.enter(Cancelled, at);
+            }
             (
                 Running,
                 JobEvent::Retry {

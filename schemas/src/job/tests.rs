@@ -117,6 +117,21 @@ fn cancelling_ends_a_queued_job_and_flags_a_running_one() {
 }
 
 #[test]
+fn a_job_that_is_to_be_cancelled_does_not_go_back_to_the_queue() {
+    let running = queued().apply(start(1), at(1)).unwrap();
+    let flagged = running.apply(JobEvent::RequestCancel, at(2)).unwrap();
+    let failed = flagged.apply(retry(), at(3)).unwrap();
+    assert_eq!(
+        (failed.status, failed.next_attempt_at),
+        (JobStatus::Cancelled, None)
+    );
+    let error = failed.error.expect("what the attempt failed with");
+    assert!(failed.message.contains(&error.detail), "{}", failed.message);
+    let back = flagged.apply(JobEvent::HandBack, at(3)).unwrap();
+    assert_eq!(back.status, JobStatus::Cancelled);
+}
+
+#[test]
 fn a_job_may_be_refused_before_it_runs_but_not_complete() {
     assert_eq!(
         queued().apply(fail(ErrorCode::Expired), at(1)).unwrap().run,
@@ -205,6 +220,10 @@ proptest! {
                     prop_assert!(next.updated_at >= job.updated_at);
                     prop_assert_eq!(next.status.is_terminal(), next.finished_at.is_some());
                     prop_assert!(next.attempt as u64 <= next.run);
+                    prop_assert!(
+                        !(next.cancel_requested && next.status == JobStatus::Queued),
+                        "what is to be cancelled waits for nothing"
+                    );
                     prop_assert_eq!(&next.spec, &job.spec);
                     job = next;
                 }
