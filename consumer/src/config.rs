@@ -1,5 +1,6 @@
 //! What the operator may choose for `backstackd run`. Every flag is an environment variable too.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -88,6 +89,10 @@ pub struct Config {
     /// Bytes that mirrors may take in all (as 500M, 20G); the least recently used go first
     #[arg(long, env = "BACKSTACK_MIRROR_BUDGET", value_name = "SIZE", value_parser = size)]
     pub mirror_budget: Option<u64>,
+
+    /// Where to answer /healthz, /readyz and /metrics, as 127.0.0.1:8790; nowhere, unless given
+    #[arg(long, env = "BACKSTACK_LISTEN", value_name = "ADDRESS", value_parser = listen_address)]
+    pub listen: Option<SocketAddr>,
 }
 
 impl Config {
@@ -111,6 +116,7 @@ impl Config {
             git: None,
             git_config: None,
             mirror_budget: None,
+            listen: None,
         }
     }
 }
@@ -189,6 +195,13 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     } else {
         Ok(Duration::from_millis(millis))
     }
+}
+
+/// An address of this machine and a port. Names are not looked up: what they mean may change.
+pub fn listen_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| {
+        format!("{text:?} is no address to listen on; write it like 127.0.0.1:8790 or [::1]:8790")
+    })
 }
 
 /// A number of bytes, with `K`, `M`, `G` or `T` for powers of 1,024.

@@ -5,11 +5,14 @@
 //! is ours: its last sign of life plus 0.95 of the ack wait, on a clock that counts suspension.
 //! Past that it sends nothing at all; the server delivers the message again.
 //!
+//! Nor does it send anything once the work queue is another stream than the one that delivered it: an
+//! acknowledgement names a stream and a sequence, and would hit whatever message has that sequence now.
+//!
 //! A delivery that is dropped without having been settled says so in the log: it costs the message
 //! an ack wait.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_nats::connection::State;
@@ -18,6 +21,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 
 use crate::boot_time::BootTime;
+use crate::message::Ticket;
 
 /// A message as delivered, taken apart.
 #[derive(Debug)]
@@ -35,6 +39,14 @@ pub struct Delivered {
 }
 
 impl Delivered {
+    /// Which message it is.
+    pub fn ticket(&self) -> Ticket {
+        Ticket {
+            sequence: self.sequence,
+            stored_nanos: self.stored_nanos,
+        }
+    }
+
     /// Reads the ack subject of a delivered message:
     /// `$JS.ACK.<stream>.<consumer>.<count>.<sequence>.<consumer sequence>.<nanoseconds>.<pending>`,
     /// in the longer form with two more tokens, domain and account, before the stream.
@@ -62,12 +74,31 @@ impl Delivered {
 /// life, and the repository's line when the same message comes in again.
 #[derive(Debug)]
 pub struct Hold {
+    /// Which of the work queue's streams delivered it; see [`Generation`].
+    generation: AtomicU64,
+    now: Generation,
     latest: Mutex<Latest>,
     ack_wait: Duration,
     /// Milliseconds on the boot clock.
     last_sign: AtomicI64,
     settled: AtomicBool,
     running: AtomicBool,
+}
+
+/// Counts the streams that have been the work queue under its one name since this process started.
+#[derive(Clone, Debug, Default)]
+pub struct Generation(Arc<AtomicU64>);
+
+impl Generation {
+    /// The stream that is the work queue now.
+    pub fn now(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
+
+    /// The work queue has become another stream.
+    pub fn pass(&self) {
+        self.0.fetch_add(1, Ordering::AcqRel);
+    }
 }
 
 /// The newest delivery of a held message.
@@ -81,7 +112,12 @@ struct Latest {
 impl Hold {
     /// Whether the message is still ours.
     pub fn is_held(&self) -> bool {
-        !self.is_settled() && self.remaining() > Duration::ZERO
+        !self.is_settled() && self.is_of_this_stream() && self.remaining() > Duration::ZERO
+    }
+
+    /// Whether the stream that delivered it is still the work queue.
+    fn is_of_this_stream(&self) -> bool {
+        self.generation.load(Ordering::Acquire) == self.now.now()
     }
 
     /// Whether the message was settled or given up, so that it is never ours again.
@@ -124,7 +160,8 @@ impl Hold {
     /// under its new ack subject.
     pub fn renew(&self, again: Delivered) {
         let mut latest = self.latest.lock();
-        if again.count >= latest.count {
+        if again.count >= latest.count || !self.is_of_this_stream() {
+            self.generation.store(self.now.now(), Ordering::Release);
             *latest = Latest::of(again);
             self.signed(BootTime::now());
         }
@@ -145,8 +182,7 @@ impl Latest {
 #[derive(Debug)]
 pub struct Delivery {
     client: Client,
-    sequence: u64,
-    stored_nanos: i128,
+    ticket: Ticket,
     hold: Arc<Hold>,
 }
 
@@ -178,12 +214,18 @@ pub const IN_PROGRESS: &[u8] = b"+WPI";
 
 impl Delivery {
     /// A message that has just come in.
-    pub fn new(client: Client, message: Delivered, ack_wait: Duration) -> Self {
+    pub fn new(
+        client: Client,
+        message: Delivered,
+        ack_wait: Duration,
+        generation: &Generation,
+    ) -> Self {
         Self {
             client,
-            sequence: message.sequence,
-            stored_nanos: message.stored_nanos,
+            ticket: message.ticket(),
             hold: Arc::new(Hold {
+                generation: AtomicU64::new(generation.now()),
+                now: generation.clone(),
                 latest: Mutex::new(Latest::of(message)),
                 ack_wait,
                 last_sign: AtomicI64::new(BootTime::now().millis()),
@@ -193,14 +235,9 @@ impl Delivery {
         }
     }
 
-    /// The message's ticket.
-    pub fn sequence(&self) -> u64 {
-        self.sequence
-    }
-
-    /// When the stream stored it, in nanoseconds since the Unix epoch.
-    pub fn stored_nanos(&self) -> i128 {
-        self.stored_nanos
+    /// Which message it is.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
     }
 
     /// What signs of life need.
@@ -219,13 +256,16 @@ impl Delivery {
         let held = self.hold.is_held();
         self.hold.settled.store(true, Ordering::Release);
         if !held {
-            tracing::debug!(sequence = self.sequence, "no longer ours: not settled");
+            tracing::debug!(
+                sequence = self.ticket.sequence,
+                "no longer ours: not settled"
+            );
             return;
         }
         // What is sent now would go out when the connection is back, when it may no longer be ours.
         if self.client.connection_state() != State::Connected {
             tracing::warn!(
-                sequence = self.sequence,
+                sequence = self.ticket.sequence,
                 "not settled: there is no connection"
             );
             return;
@@ -234,8 +274,13 @@ impl Delivery {
         match tokio::time::timeout(Duration::from_secs(1), heard).await {
             Ok(Ok(_)) => {}
             // The server will deliver it again, and its row says what is to be done then.
-            Ok(Err(error)) => tracing::warn!(sequence = self.sequence, %error, "not settled"),
-            Err(_) => tracing::warn!(sequence = self.sequence, "the server did not confirm"),
+            Ok(Err(error)) => {
+                tracing::warn!(sequence = self.ticket.sequence, %error, "not settled")
+            }
+            Err(_) => tracing::warn!(
+                sequence = self.ticket.sequence,
+                "the server did not confirm"
+            ),
         }
     }
 
@@ -249,7 +294,7 @@ impl Drop for Delivery {
     fn drop(&mut self) {
         if !self.hold.settled.swap(true, Ordering::AcqRel) {
             tracing::warn!(
-                sequence = self.sequence,
+                sequence = self.ticket.sequence,
                 "dropped unsettled; it waits for redelivery"
             );
         }

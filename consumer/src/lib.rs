@@ -21,6 +21,9 @@
 //! | what do the actions do? | [`workflow`], [`projection`] |
 //! | where does a message go that is no action, or that cannot even be read? | [`dead_letter`], [`unreadable`] |
 //! | what of jobs whose message is gone, or tasks that wait for one? | [`lost`], [`tasks`] |
+//! | what of messages that the stream forgot to remove? | [`leftovers`] |
+//! | what if somebody deletes a stream, a bucket, a consumer? | [`guard`] |
+//! | does it work, and how much? | [`readiness`], [`vitals`], [`metrics`], over HTTP by [`listen`] |
 //! | how do mirrors stay within their budget? | [`housekeeping`] |
 //! | how is it all run on one machine? | [`dev`] |
 
@@ -30,14 +33,19 @@ pub mod dead_letter;
 pub mod decide;
 pub mod delivery;
 pub mod dev;
+pub mod guard;
 pub mod housekeeping;
 pub mod keeper;
+pub mod leftovers;
 pub mod line;
+pub mod listen;
 pub mod lost;
 pub mod message;
+pub mod metrics;
 pub mod permits;
 pub mod projection;
 pub mod pull;
+pub mod readiness;
 pub mod row_hints;
 pub mod run;
 pub mod runner;
@@ -47,6 +55,7 @@ pub mod stream;
 pub mod tasks;
 pub mod ticket;
 pub mod unreadable;
+pub mod vitals;
 pub mod workflow;
 
 pub use config::Config;

@@ -22,7 +22,7 @@ use tokio::sync::Notify;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::{Delivered, Delivery, Hold, Verdict};
-use crate::message::StoredMessage;
+use crate::message::{StoredMessage, Ticket};
 use crate::runner::{Ended, Runner};
 use crate::ticket::Turn;
 
@@ -54,7 +54,7 @@ struct Line {
 #[derive(Debug, Default)]
 struct Held {
     waiting: BTreeMap<u64, Delivery>,
-    running: Option<(u64, Arc<Hold>)>,
+    running: Option<(Ticket, Arc<Hold>)>,
 }
 
 impl Lines {
@@ -86,10 +86,15 @@ impl Lines {
         self.tasks.spawn(Arc::clone(self).serve(line));
     }
 
-    /// Messages held, those being run included.
-    pub fn held(&self) -> usize {
+    /// Messages held: those that wait, and those that are being run.
+    pub fn held(&self) -> (usize, usize) {
         let lines = self.lines.lock();
-        lines.values().map(|line| line.held.lock().len()).sum()
+        let count = |(waiting, running), line: &Arc<Line>| {
+            let held = line.held.lock();
+            let runs = usize::from(held.running.is_some());
+            (waiting + held.waiting.len(), running + runs)
+        };
+        lines.values().fold((0, 0), count)
     }
 
     /// Gives back every message that waits, line by line, oldest first.
@@ -107,9 +112,14 @@ impl Lines {
     }
 
     async fn serve(self: Arc<Self>, line: Arc<Line>) {
-        let mut floor = 1;
+        let generation = self.runner.guard.generation();
+        let (mut floor, mut of) = (1, generation.now());
         let mut pause = ASK_AGAIN.0;
         loop {
+            // What was finished in one stream says nothing of another.
+            if of != generation.now() {
+                (floor, of) = (1, generation.now());
+            }
             if self.runner.is_draining() {
                 line.hand_back_all().await;
             }
@@ -119,6 +129,11 @@ impl Lines {
                 }
                 continue;
             };
+            // Without a stream or a bucket a job could only fail.
+            if !self.runner.guard.is_complete() {
+                self.wait(&line, ASK_AGAIN.1).await;
+                continue;
+            }
             let turn = self
                 .runner
                 .tickets
@@ -128,7 +143,7 @@ impl Lines {
                 Ok(Turn::Ours(message)) => {
                     pause = ASK_AGAIN.0;
                     if self.serve_one(&line, oldest, *message).await == Some(Ended::Finished) {
-                        floor = floor.max(oldest + 1);
+                        floor = floor.max(oldest.sequence + 1);
                     }
                     continue;
                 }
@@ -136,7 +151,12 @@ impl Lines {
                     line.settle(oldest, Verdict::Ack).await;
                     continue;
                 }
+                Ok(Turn::Gone) => {
+                    line.let_go(oldest);
+                    continue;
+                }
                 Ok(Turn::After(first)) => {
+                    let oldest = oldest.sequence;
                     tracing::trace!(repo = %line.repo, oldest, first, "waits for its turn");
                 }
                 Err(error) => tracing::warn!(repo = %line.repo, %error, "no ticket"),
@@ -147,7 +167,7 @@ impl Lines {
     }
 
     /// Runs the message whose turn has come, if it is still held and a permit is to be had.
-    async fn serve_one(&self, line: &Line, own: u64, message: StoredMessage) -> Option<Ended> {
+    async fn serve_one(&self, line: &Line, own: Ticket, message: StoredMessage) -> Option<Ended> {
         let permit = tokio::time::timeout(PERMIT_PATIENCE, self.runner.permits.take()).await;
         let Ok(permit) = permit else {
             line.settle(own, Verdict::Nak(Duration::ZERO)).await;
@@ -184,20 +204,18 @@ impl Lines {
 impl Line {
     fn admit(&self, runner: &Runner, message: Delivered) {
         let mut held = self.held.lock();
-        if let Some((_, hold)) = held
-            .running
-            .as_ref()
-            .filter(|(s, _)| *s == message.sequence)
-        {
+        let ticket = message.ticket();
+        if let Some((_, hold)) = held.running.as_ref().filter(|(t, _)| *t == ticket) {
             hold.renew(message);
             return;
         }
-        // A message that comes in again while it waits is held under its new delivery.
-        let sequence = message.sequence;
+        // A message that comes in again while it waits is held under its new delivery. Another one with
+        // its sequence is of a stream that took the place of the one before.
+        let sequence = ticket.sequence;
         let known = held
             .waiting
             .get(&sequence)
-            .filter(|delivery| delivery.hold().is_held());
+            .filter(|delivery| delivery.ticket() == ticket && delivery.hold().is_held());
         if let Some(delivery) = known {
             delivery.hold().renew(message);
         } else {
@@ -208,11 +226,11 @@ impl Line {
     }
 
     /// The lowest ticket that waits and is still ours; those that are no longer are let go.
-    fn oldest(&self) -> Option<u64> {
+    fn oldest(&self) -> Option<Ticket> {
         let mut held = self.held.lock();
         while let Some(first) = held.waiting.first_entry() {
             if first.get().hold().is_held() {
-                return Some(*first.key());
+                return Some(first.get().ticket());
             }
             first.remove().let_go();
         }
@@ -220,9 +238,9 @@ impl Line {
     }
 
     /// Takes the message out to be run; `None` where it is no longer ours.
-    fn start(&self, own: u64) -> Option<Delivery> {
+    fn start(&self, own: Ticket) -> Option<Delivery> {
         let mut held = self.held.lock();
-        let delivery = held.waiting.remove(&own)?;
+        let delivery = held.take(own)?;
         if !delivery.hold().is_held() {
             delivery.let_go();
             return None;
@@ -232,11 +250,17 @@ impl Line {
         Some(delivery)
     }
 
-    async fn settle(&self, own: u64, verdict: Verdict) {
-        let delivery = self.held.lock().waiting.remove(&own);
+    async fn settle(&self, own: Ticket, verdict: Verdict) {
+        let delivery = self.held.lock().take(own);
         if let Some(delivery) = delivery {
             delivery.settle(verdict).await;
         }
+    }
+
+    /// Gives up a message that the stream no longer has.
+    fn let_go(&self, own: Ticket) {
+        let delivery = self.held.lock().take(own);
+        delivery.into_iter().for_each(Delivery::let_go);
     }
 
     /// Gives every waiting message back, oldest first.
@@ -248,6 +272,13 @@ impl Line {
 }
 
 impl Held {
+    /// Takes a message out that waits.
+    fn take(&mut self, own: Ticket) -> Option<Delivery> {
+        let waiting = self.waiting.get(&own.sequence);
+        waiting.filter(|delivery| delivery.ticket() == own)?;
+        self.waiting.remove(&own.sequence)
+    }
+
     fn len(&self) -> usize {
         self.waiting.len() + usize::from(self.running.is_some())
     }

@@ -1,10 +1,21 @@
 //! A stored action message: what the publisher sent, and which job it is.
 
-use async_nats::HeaderMap;
+use async_nats::{HeaderMap, HeaderName};
+use backstack_schemas::trace::TRACEPARENT;
 use backstack_schemas::{
-    ActionKind, ActionMessage, InvalidAction, JobId, RepoId, Timestamp, Topology,
+    ActionKind, ActionMessage, InvalidAction, JobId, RepoId, Timestamp, Topology, TraceParent,
 };
 use bytes::Bytes;
+
+/// Which message it is. The sequence alone gives the order, but not the message: a stream that was
+/// deleted and made anew gives the same sequences again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ticket {
+    /// Its sequence in the work queue.
+    pub sequence: u64,
+    /// When it was stored, in nanoseconds since the Unix epoch.
+    pub stored_nanos: i128,
+}
 
 /// A message as the work queue stores it.
 #[derive(Clone, Debug)]
@@ -22,12 +33,32 @@ pub struct StoredMessage {
 }
 
 impl StoredMessage {
+    /// Which message it is.
+    pub fn ticket(&self) -> Ticket {
+        Ticket {
+            sequence: self.sequence,
+            stored_nanos: self.stored_nanos,
+        }
+    }
+
     /// When it was stored: the job's `created_at`, and the least its commits are dated.
     pub fn stored_at(&self) -> Timestamp {
         let millis = i64::try_from(self.stored_nanos / 1_000_000).ok();
         millis
             .and_then(Timestamp::from_unix_millis)
             .unwrap_or_else(|| Timestamp::new(std::time::SystemTime::UNIX_EPOCH.into()))
+    }
+
+    /// The trace it belongs to, where its publisher said so in one well-formed header.
+    pub fn trace_parent(&self) -> Option<TraceParent> {
+        let of_that_name = |name: &HeaderName| {
+            let name: &str = name.as_ref();
+            name.eq_ignore_ascii_case(TRACEPARENT)
+        };
+        let headers = self.headers.iter().filter(|(name, _)| of_that_name(name));
+        let mut values = headers.flat_map(|(_, values)| values);
+        let only = values.next().filter(|_| values.next().is_none())?;
+        only.as_str().parse().ok()
     }
 
     /// What the payload asks for, on a subject that ends in `action`.
@@ -106,6 +137,17 @@ mod tests {
             .headers
             .insert("Nats-Scheduler", "backstack.schedules.web.nightly");
         assert_eq!(id_of(&scheduled), id_of(&message(None, "")));
+    }
+
+    #[test]
+    fn a_trace_is_told_by_one_header_in_whatever_case() {
+        let text = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        let mut traced = message(None, "");
+        assert_eq!(traced.trace_parent(), None);
+        traced.headers.append("Traceparent", text);
+        assert_eq!(traced.trace_parent().unwrap().to_string(), text);
+        traced.headers.append("traceparent", text);
+        assert_eq!(traced.trace_parent(), None, "two are none");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// The places for running jobs.
 #[derive(Clone, Debug)]
 pub struct Permits {
+    concurrency: usize,
     places: Arc<Semaphore>,
     freed: Arc<Notify>,
 }
@@ -22,9 +23,16 @@ impl Permits {
     /// Places for `concurrency` jobs.
     pub fn new(concurrency: usize) -> Self {
         Self {
+            concurrency,
             places: Arc::new(Semaphore::new(concurrency)),
             freed: Arc::default(),
         }
+    }
+
+    /// How many places there are, and how many of them are taken.
+    pub fn in_use(&self) -> (usize, usize) {
+        let free = self.places.available_permits();
+        (self.concurrency, self.concurrency.saturating_sub(free))
     }
 
     /// A place, in the order in which they were asked for.

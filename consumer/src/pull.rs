@@ -3,8 +3,10 @@
 //! Each asks for one message at a time, with the priority that this worker has for the partition:
 //! the server serves the lowest number that waits, so the same repositories keep coming to the worker
 //! whose mirrors are warm, and overflow to another when that one is full or gone. While no permit is
-//! free nothing new is asked for.
+//! free, or a stream or bucket is missing, nothing new is asked for. The [`PullBoard`] says which consumers
+//! are not being pulled from, and why.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,9 +16,11 @@ use backstack_schemas::topology::{Bucket, PARTITIONS, PRIORITY_GROUP, QueueSubje
 use backstack_schemas::{JobStatus, Topology, WorkerId};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
+use parking_lot::Mutex;
 use serde::Deserialize;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::delivery::{Delivered, Verdict};
@@ -29,6 +33,55 @@ const GIVE_BACK_WITHIN: Duration = Duration::from_secs(1);
 
 /// Priorities are 0 to 9, the lowest first.
 const PRIORITIES: u64 = 10;
+
+/// How long a pull that came after a refused one must stand before it counts as accepted: a refusal
+/// comes within milliseconds.
+const STANDS_AFTER: Duration = Duration::from_millis(500);
+
+/// How it stands with the pulls at each consumer. Clones show the same.
+#[derive(Clone, Debug, Default)]
+pub struct PullBoard(Arc<Mutex<BTreeMap<String, Standing>>>);
+
+/// How it stands with the pulls at one consumer.
+#[derive(Clone, Debug, Default)]
+struct Standing {
+    /// When the newest pull was asked for.
+    asked: Option<Instant>,
+    /// Why pulls do not work, as far as is known.
+    refused: Option<String>,
+}
+
+impl PullBoard {
+    fn asked(&self, consumer: &str) {
+        let mut board = self.0.lock();
+        board.entry(consumer.to_owned()).or_default().asked = Some(Instant::now());
+    }
+
+    fn answered(&self, consumer: &str, refused: Option<String>) {
+        let mut board = self.0.lock();
+        let standing = board.entry(consumer.to_owned()).or_default();
+        if refused.is_some() {
+            standing.asked = None;
+        }
+        standing.refused = refused;
+    }
+
+    /// The consumers that are not being pulled from, each with the reason.
+    pub fn refused(&self) -> Vec<(String, String)> {
+        let board = self.0.lock();
+        let refused = board.iter().filter_map(|(consumer, standing)| {
+            let stands = standing.asked.is_some_and(|at| at.elapsed() > STANDS_AFTER);
+            let why = standing.refused.as_ref().filter(|_| !stands)?;
+            Some((consumer.clone(), why.clone()))
+        });
+        refused.collect()
+    }
+
+    /// How many consumers have been asked for work at all.
+    pub fn known(&self) -> usize {
+        self.0.lock().len()
+    }
+}
 
 /// Pulls from every consumer until the runner drains.
 #[derive(Debug)]
@@ -64,7 +117,9 @@ impl Pulls {
     pub async fn run(self: Arc<Self>) {
         let tasks = TaskTracker::new();
         for source in sources(&self.runner.worker) {
-            tasks.spawn(Arc::clone(&self).pull_from(source));
+            let name = format!("pull at {}", source.consumer);
+            let pull = Arc::clone(&self).pull_from(source);
+            tasks.spawn(self.runner.vitals.watched(&name, pull));
         }
         tasks.close();
         tasks.wait().await;
@@ -79,7 +134,7 @@ impl Pulls {
         for number in 0_u64.. {
             tokio::select! {
                 () = self.runner.drain.cancelled() => break,
-                () = self.runner.permits.until_one_is_free() => {}
+                () = self.may_ask() => {}
             }
             connections.mark_unchanged();
             let pull = format!("{inbox}.{number}");
@@ -92,6 +147,12 @@ impl Pulls {
             }
         }
         self.give_back(replies, &source).await;
+    }
+
+    /// Returns when there is room for a job, and everything that it needs is there.
+    async fn may_ask(&self) {
+        self.runner.guard.until_complete().await;
+        self.runner.permits.until_one_is_free().await;
     }
 
     /// Waits for the answer to a pull and deals with it. Each pull has a subject of its own: what the
@@ -110,8 +171,23 @@ impl Pulls {
             Ok(Some(message)) => self.take(message, source).await,
             // The client is closed for good; the drain is all that is left to wait for.
             Ok(None) => self.runner.drain.cancelled().await,
-            Err(_) => tracing::debug!(source.consumer, "a pull was never answered"),
+            Err(_) => self.refused(
+                source,
+                "the server never answered; is it reachable, and is this \
+                user permitted to publish on $JS.API.CONSUMER.MSG.NEXT.>?",
+            ),
         }
+    }
+
+    /// A pull came to nothing that ought to have stood.
+    fn refused(&self, source: &Source, why: &str) {
+        let runner = &self.runner;
+        runner
+            .pulls
+            .answered(&source.consumer, Some(why.to_owned()));
+        runner.metrics.pulls_refused.inc();
+        runner.guard.look_soon();
+        tracing::warn!(source.consumer, why, "a pull was refused");
     }
 
     /// How long the server keeps a pull that nothing answers.
@@ -131,6 +207,7 @@ impl Pulls {
             source.consumer
         );
         let payload = Bytes::from(request.to_string());
+        self.runner.pulls.asked(&source.consumer);
         let asked = self
             .runner
             .client
@@ -146,17 +223,21 @@ impl Pulls {
     /// is a message, also where its publisher gave it a status line of its own.
     async fn take(&self, message: Message, source: &Source) {
         if let Some(delivered) = message.reply.as_ref().and_then(Delivered::parse) {
+            self.runner.pulls.answered(&source.consumer, None);
+            self.runner.metrics.delivered(delivered.count);
             return self.sort(delivered, message).await;
         }
         let why = message.description.unwrap_or_default();
         match message.status {
-            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND | StatusCode::IDLE_HEARTBEAT) => {}
+            Some(StatusCode::TIMEOUT | StatusCode::NOT_FOUND | StatusCode::IDLE_HEARTBEAT) => {
+                self.runner.pulls.answered(&source.consumer, None);
+            }
             Some(StatusCode::NO_RESPONDERS) => {
-                tracing::warn!(source.consumer, "nobody answers for this consumer");
+                self.refused(source, "nobody answers for this consumer");
                 tokio::time::sleep(Duration::from_secs(1)).await;
             }
             Some(status) => {
-                tracing::warn!(source.consumer, %status, why, "a pull was refused");
+                self.refused(source, &format!("{status} {why}"));
                 tokio::time::sleep(Duration::from_millis(250)).await;
             }
             None => tracing::warn!(subject = %message.subject, "a message without an ack subject"),
@@ -271,6 +352,23 @@ mod tests {
         }
         // 640 draws over ten numbers: 64 each, and far from none anywhere.
         assert!(counts.iter().all(|count| *count > 30), "{counts:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_stands_until_an_answer_or_a_pull_that_is_not_refused() {
+        let board = PullBoard::default();
+        board.asked("worker-07");
+        assert_eq!(board.refused(), []);
+        let refused = [("worker-07".to_owned(), "409".to_owned())];
+        board.answered("worker-07", Some("409".to_owned()));
+        assert_eq!(board.refused(), refused);
+        board.asked("worker-07");
+        assert_eq!(board.refused(), refused, "it may be refused in a moment");
+        tokio::time::advance(STANDS_AFTER * 2).await;
+        assert_eq!(board.refused(), []);
+        board.answered("worker-07", Some("409".to_owned()));
+        board.answered("worker-07", None);
+        assert_eq!((board.refused(), board.known()), (vec![], 1));
     }
 
     #[test]

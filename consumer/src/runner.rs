@@ -8,35 +8,42 @@
 //! ```
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_nats::Client;
 use backstack_producer::rows::{RowError, Rows};
 use backstack_schemas::topology::DeadReason;
 use backstack_schemas::{
-    Action, ActionMessage, ErrorCode, InvalidAction, Job, JobError, JobSpec, RepoId, Topology,
-    WorkerId,
+    Action, ActionMessage, ErrorCode, InvalidAction, Job, JobError, JobId, JobSpec, JobStatus,
+    RepoId, Topology, WorkerId,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span, field};
 
 use crate::dead_letter::DeadLetters;
 use crate::decide::{Outcome, settle};
 use crate::delivery::{Delivered, Delivery, Verdict};
+use crate::guard::Guard;
 use crate::keeper::Keeper;
 use crate::message::StoredMessage;
+use crate::metrics::{Ending, Metrics};
 use crate::permits::Permits;
+use crate::pull::PullBoard;
 use crate::row_hints::RowHints;
 use crate::run::Run;
 use crate::status::{self, Begin, Claim, JobRow, Overtaken};
 use crate::stream::ActionsStream;
 use crate::tasks;
 use crate::ticket::Tickets;
+use crate::vitals::Vitals;
 use crate::workflow::{self, Context};
 use backstack_producer::clock::Clock;
 
 /// How long a message goes back for when the buckets do not answer.
 const UNREACHABLE_PAUSE: Duration = Duration::from_secs(1);
+
+/// From how long on a run's acknowledgement is worth another look at the streams.
+const LONG_RUN: Duration = Duration::from_secs(1);
 
 /// Whether a message that was run is done with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,6 +90,14 @@ pub struct Runner {
     pub hints: RowHints,
     /// What the actions work with.
     pub context: Context,
+    /// Whether all of that is there, and still the same.
+    pub guard: Guard,
+    /// How it stands with the pulls.
+    pub pulls: PullBoard,
+    /// Tasks that must not end.
+    pub vitals: Vitals,
+    /// What is counted and measured.
+    pub metrics: Arc<Metrics>,
     /// This process.
     pub worker: WorkerId,
     /// What bounds a job.
@@ -114,7 +129,8 @@ impl Runner {
 
     /// Holds a message from now on.
     pub fn hold(&self, message: Delivered) -> Delivery {
-        let delivery = Delivery::new(self.client.clone(), message, self.limits.ack_wait);
+        let (client, ack_wait) = (self.client.clone(), self.limits.ack_wait);
+        let delivery = Delivery::new(client, message, ack_wait, self.guard.generation());
         self.keeper.keep(delivery.hold());
         delivery
     }
@@ -126,13 +142,7 @@ impl Runner {
             return self.bury(delivery, DeadReason::BadSubject, &message).await;
         };
         let job_id = message.job_id(&self.topology, &subject.repo, &subject.action);
-        let span = tracing::info_span!(
-            "job",
-            %job_id,
-            repo = %subject.repo,
-            action = subject.action,
-            sequence = message.sequence,
-        );
+        let span = span(&message, job_id, &subject.repo, &subject.action);
         async {
             match message.decode(&subject.action) {
                 Ok(action) => {
@@ -177,10 +187,21 @@ impl Runner {
         let claim = self.claim(&delivery, &message, spec);
         match JobRow::begin(&self.rows, &self.clock, &claim).await {
             Ok(Begin::Run(row)) => {
-                tracing::info!(attempt = row.job().attempt, run = row.job().run, "runs");
+                let span = Span::current();
+                span.record("attempt", row.job().attempt);
+                span.record("run", row.job().run);
+                tracing::info!("runs");
+                if row.job().run == 1 {
+                    self.metrics.waited(message.stored_at(), self.clock.now());
+                }
                 self.attempt(delivery, &message, *row, action.action).await
             }
-            Ok(Begin::Ended(job)) => self.finish(delivery, &job, Verdict::Ack).await,
+            Ok(Begin::Ended { job, by_us }) => {
+                if by_us {
+                    self.count_end(&job);
+                }
+                self.finish(delivery, &job, Verdict::Ack).await
+            }
             Ok(Begin::NotYet(due_in)) => {
                 delivery.settle(Verdict::Nak(due_in)).await;
                 Ended::Unfinished
@@ -218,7 +239,9 @@ impl Runner {
         action: Action,
     ) -> Ended {
         let limit = self.limits.action_timeout;
+        let name = row.job().spec.action.clone();
         let run = Run::new(row, action, message.sequence, message.stored_at(), limit);
+        let began = Instant::now();
         let outcome = {
             let mut work = std::pin::pin!(workflow::perform(&self.context, &run));
             let ended = tokio::select! {
@@ -228,15 +251,33 @@ impl Runner {
             };
             run.outcome(ended)
         };
+        self.metrics.ran_for(&name, began.elapsed());
         let Some(outcome) = outcome else {
+            self.metrics.ended(&name, Ending::Replaced);
             delivery.let_go();
             return Ended::Unfinished;
         };
+        // Meanwhile the work queue may have become another stream, to which an acknowledgement of this
+        // message means another one.
+        if began.elapsed() > LONG_RUN {
+            self.guard.problems().await;
+        }
         self.conclude(delivery, run.into_row(), outcome).await
+    }
+
+    /// Counts how a run ended, or that a message was refused without one, as the row says it.
+    fn count_end(&self, job: &Job) {
+        let code = job.error.as_ref().map(|error| error.code.as_str());
+        self.metrics
+            .ended(&job.spec.action, Ending::Row(job.status, code));
+        if job.status.is_terminal() {
+            self.metrics.took_attempts(job.attempt);
+        }
     }
 
     async fn conclude(&self, delivery: Delivery, mut row: JobRow, outcome: Outcome) -> Ended {
         let attempt = row.job().attempt;
+        let hands_back = matches!(outcome, Outcome::HandedBack);
         let jitter = random_fraction();
         let settlement = settle(
             outcome,
@@ -249,23 +290,30 @@ impl Runner {
             Ok(()) => {}
             Err(error @ (Overtaken::Replaced | Overtaken::Lapsed)) => {
                 tracing::warn!(%error, "the run ends without a trace");
+                self.metrics.ended(&row.job().spec.action, Ending::Replaced);
                 delivery.let_go();
                 return Ended::Unfinished;
             }
             Err(error @ Overtaken::Illegal(_)) => {
                 tracing::error!(%error, "the row refused how the run ended");
+                self.metrics.ended(&row.job().spec.action, Ending::Replaced);
                 delivery.let_go();
                 return Ended::Unfinished;
             }
         }
         let job = row.job();
-        tracing::info!(status = %job.status, message = job.message, "ended");
-        // A retry of what is to be cancelled is none.
+        tracing::info!(status = %job.status, said = job.message, "ended");
+        // What is to be cancelled is neither tried again nor handed back.
         let verdict = if job.status.is_terminal() {
             Verdict::Ack
         } else {
             settlement.verdict
         };
+        if hands_back && !job.status.is_terminal() {
+            self.metrics.ended(&job.spec.action, Ending::HandedBack);
+        } else {
+            self.count_end(job);
+        }
         self.finish(delivery, job, verdict).await
     }
 
@@ -298,16 +346,20 @@ impl Runner {
             _ => DeadReason::BadPayload,
         };
         let error = JobError::new(ErrorCode::InvalidAction, problem.to_string());
+        let code = error.code.as_str();
         let refused = status::refuse(&self.rows, &self.clock, &spec, &message, &error).await;
         if let Err(error) = refused {
             return give_back(delivery, &error).await;
         }
+        self.metrics
+            .ended(&spec.action, Ending::Row(JobStatus::Error, Some(code)));
         self.bury(delivery, reason, &message).await
     }
 
     async fn bury(&self, delivery: Delivery, reason: DeadReason, message: &StoredMessage) -> Ended {
         match self.dead_letters.bury(reason, message).await {
             Ok(()) => {
+                self.metrics.buried(reason);
                 delivery.settle(Verdict::Term).await;
                 Ended::Finished
             }
@@ -324,6 +376,26 @@ async fn give_back(delivery: Delivery, error: &RowError) -> Ended {
     tracing::warn!(%error, "the job's row could not be taken; the message goes back");
     delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
     Ended::Unfinished
+}
+
+/// What every log line of a job carries. The attempt and the run are known once the row is taken.
+fn span(message: &StoredMessage, job_id: JobId, repo: &RepoId, action: &str) -> Span {
+    let span = tracing::info_span!(
+        "job",
+        %job_id,
+        %repo,
+        action,
+        sequence = message.sequence,
+        attempt = field::Empty,
+        run = field::Empty,
+        trace_id = field::Empty,
+        parent_span_id = field::Empty,
+    );
+    if let Some(parent) = message.trace_parent() {
+        span.record("trace_id", parent.trace_id());
+        span.record("parent_span_id", parent.span_id());
+    }
+    span
 }
 
 /// A number from 0 to 1.

@@ -11,21 +11,28 @@ use backstack_producer::topology::{TopologyError, ensure};
 use backstack_schemas::WorkerId;
 use backstack_schemas::topology::Choices;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::dead_letter::DeadLetters;
-use crate::housekeeping::keep_mirrors_within_budget;
+use crate::guard::Guard;
+use crate::housekeeping::keep_house;
 use crate::keeper::Keeper;
+use crate::leftovers::watch_for_leftovers;
 use crate::line::Lines;
+use crate::listen::{ListenError, Listener};
 use crate::lost::watch_for_lost_jobs;
+use crate::metrics::Metrics;
 use crate::permits::Permits;
-use crate::pull::Pulls;
+use crate::pull::{PullBoard, Pulls};
+use crate::readiness::Readiness;
 use crate::row_hints::RowHints;
 use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
 use crate::ticket::Tickets;
 use crate::unreadable::watch_for_unreadable;
+use crate::vitals::Vitals;
 use crate::workflow::Context;
 
 /// How long handing back may take once running jobs have been told to stop.
@@ -46,6 +53,9 @@ pub enum ServiceError {
     /// The state directory or git cannot be used.
     #[error(transparent)]
     Engine(#[from] backstack_engine::EngineError),
+    /// The address for health and metrics cannot be had.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
     /// The work queue did not answer.
     #[error("the work queue: {0}")]
     Stream(#[from] ApiError),
@@ -57,13 +67,23 @@ pub enum ServiceError {
 /// # Errors
 /// [`ServiceError`] where the worker could not start; nothing after that ends it.
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), ServiceError> {
+    let metrics = Arc::new(Metrics::new());
+    // Before anything else: whoever asks is told that the worker is starting.
+    let listener = match config.listen {
+        Some(address) => Some(Listener::start(address, Arc::clone(&metrics)).await?),
+        None => None,
+    };
     let mut connect_options = config.connect.clone();
     connect_options.name = "backstackd".to_owned();
     // Connections are counted for those who must ask for everything anew on each.
     let (connections, seen) = watch::channel(0_u64);
+    let counted = Arc::clone(&metrics);
     let client = connect_with(&connect_options, move |event| {
         if matches!(event, Event::Connected) {
             connections.send_modify(|made| *made += 1);
+            if *connections.borrow() > 1 {
+                counted.reconnects.inc();
+            }
         }
     })
     .await?;
@@ -73,13 +93,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     };
     ensure(&client, &connect_options.topology(), choices).await?;
 
-    let runner = Arc::new(runner(&config, client.clone(), shutdown).await?);
+    let runner = runner(&config, client.clone(), choices, metrics, shutdown).await?;
+    let runner = Arc::new(runner);
     let lines = Lines::new(Arc::clone(&runner));
-    tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
-    if config.mirror_budget.is_some() {
-        tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
+    let screening = look_after(&config, &runner, &seen);
+    if let Some(listener) = &listener {
+        let readiness = Readiness::new(Arc::clone(&runner), config.state_dir.clone());
+        listener.started(&runner, &lines, readiness);
     }
-    let screening = tokio::spawn(watch_for_unreadable(Arc::clone(&runner), seen.clone()));
     let pulls = Pulls::new(Arc::clone(&runner), Arc::clone(&lines), seen);
     tracing::info!(
         worker = %runner.worker,
@@ -101,9 +122,42 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     Ok(())
 }
 
+/// Starts what goes on beside the work; returns the task that does not end with the drain.
+fn look_after(
+    config: &Config,
+    runner: &Arc<Runner>,
+    connections: &watch::Receiver<u64>,
+) -> JoinHandle<()> {
+    let vitals = &runner.vitals;
+    let guard = runner.guard.clone();
+    let guarding = guard.watch(runner.drain.clone(), connections.clone());
+    tokio::spawn(vitals.watched("the guard of the streams", guarding));
+    tokio::spawn(forget_replaced_rows(Arc::clone(runner)));
+    let lost = watch_for_lost_jobs(Arc::clone(runner));
+    tokio::spawn(vitals.watched("the search for lost jobs", lost));
+    let leftovers = watch_for_leftovers(Arc::clone(runner));
+    tokio::spawn(vitals.watched("the search for leftovers", leftovers));
+    // Nobody else wants to know what the mirrors take up.
+    if config.mirror_budget.is_some() || config.listen.is_some() {
+        tokio::spawn(vitals.watched("housekeeping", keep_house(Arc::clone(runner))));
+    }
+    let screening = watch_for_unreadable(Arc::clone(runner), connections.clone());
+    tokio::spawn(vitals.watched("the search for unreadable messages", screening))
+}
+
+/// What is remembered of a bucket's rows is worth nothing once the bucket is another one.
+async fn forget_replaced_rows(runner: Arc<Runner>) {
+    let mut replaced = runner.guard.buckets_replaced();
+    while replaced.changed().await.is_ok() {
+        runner.context.branch_rows().forget_all();
+    }
+}
+
 async fn runner(
     config: &Config,
     client: Client,
+    choices: Choices,
+    metrics: Arc<Metrics>,
     drain: CancellationToken,
 ) -> Result<Runner, ServiceError> {
     let topology = config.connect.topology();
@@ -113,13 +167,23 @@ async fn runner(
     if let Some(time) = stream.state().await?.server_time {
         clock.saw(time);
     }
+    let context = Context::open(config, rows.clone(), stream.clone(), Arc::clone(&metrics));
     Ok(Runner {
         tickets: Tickets::new(stream.clone(), rows.clone(), topology.clone()),
         keeper: Keeper::start(client.clone(), config.ack_wait),
         permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),
-        context: Context::open(config, rows.clone(), stream.clone()).await?,
+        context: context.await?,
+        guard: Guard::new(
+            client.clone(),
+            topology.clone(),
+            choices,
+            Arc::clone(&metrics),
+        ),
+        pulls: PullBoard::default(),
+        vitals: Vitals::new(drain.clone()),
+        metrics,
         stream,
         worker: WorkerId::generate(&host_name(), std::process::id()),
         limits: Limits {
@@ -138,7 +202,8 @@ async fn runner(
 
 /// Hands back what waits, lets what runs finish, and hands that back too when the time is up.
 async fn drain(config: &Config, runner: &Runner, lines: &Lines) {
-    tracing::info!(held = lines.held(), "draining");
+    let (waiting, running) = lines.held();
+    tracing::info!(waiting, running, "draining");
     let all = async {
         lines.hand_back_waiting().await;
         lines.ended().await;

@@ -42,8 +42,13 @@ pub struct Claim {
 pub enum Begin {
     /// The row is ours: run.
     Run(Box<JobRow>),
-    /// The job has ended already; its message only needs an acknowledgement.
-    Ended(Box<Job>),
+    /// The job has ended; its message only needs an acknowledgement.
+    Ended {
+        /// Its row.
+        job: Box<Job>,
+        /// Whether it ended just now, since it may not run any more.
+        by_us: bool,
+    },
     /// It waits for its next attempt, which is due after this long.
     NotYet(Duration),
     /// A live worker has it; if that one dies the server delivers the message again.
@@ -182,7 +187,10 @@ impl JobRow {
                         result: None,
                     };
                     if stored.try_write(fail).await? {
-                        return Ok(Begin::Ended(Box::new(stored.job)));
+                        return Ok(Begin::Ended {
+                            job: Box::new(stored.job),
+                            by_us: true,
+                        });
                     }
                 }
                 Judgement::Cancel => {
@@ -303,7 +311,10 @@ impl Claim {
             return Judgement::Not(Begin::Duplicate);
         }
         if job.status.is_terminal() {
-            return Judgement::Not(Begin::Ended(Box::new(job.clone())));
+            return Judgement::Not(Begin::Ended {
+                job: Box::new(job.clone()),
+                by_us: false,
+            });
         }
         if job.status == JobStatus::Running && !self.may_take_over(job) {
             return Judgement::Not(Begin::NotOurs);

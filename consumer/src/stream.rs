@@ -78,12 +78,12 @@ impl ActionsStream {
             .await
     }
 
-    /// Whether the stream's leader still has the message with this sequence.
+    /// The message with this sequence, as the stream's leader has it.
     ///
     /// # Errors
     /// As [`next`](Self::next).
-    pub async fn has(&self, sequence: u64) -> Result<bool, ApiError> {
-        Ok(self.ask_leader(json!({"seq": sequence})).await?.is_some())
+    pub async fn get(&self, sequence: u64) -> Result<Option<StoredMessage>, ApiError> {
+        self.ask_leader(json!({"seq": sequence})).await
     }
 
     /// The newest sequence, and the server's time.

@@ -10,8 +10,12 @@
 //! older, row terminal        finished, its removal is on its way: raise the floor and ask again
 //! older, row not terminal    somebody's turn before ours: wait
 //! newer, or none             perhaps a lagging replica: the leader decides; if it agrees, our
-//!                            message is finished and gone
+//!                            message is gone: finished by whomever, or deleted
 //! ```
+//!
+//! A message is known by its sequence and its store time: where the stream was deleted and made anew,
+//! another one has our sequence, and a floor of the old stream says nothing. So nothing is called finished
+//! without its row, and nothing gone is acknowledged.
 //!
 //! That is first in, first out and mutual exclusion for each repository over all workers. It relies
 //! on terminal rows never changing, and on a message leaving the stream only after its row became
@@ -23,7 +27,7 @@ use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{JobStatus, Topology};
 use serde::Deserialize;
 
-use crate::message::StoredMessage;
+use crate::message::{StoredMessage, Ticket};
 use crate::stream::ActionsStream;
 
 /// The answer to "is it this message's turn?".
@@ -31,8 +35,10 @@ use crate::stream::ActionsStream;
 pub enum Turn {
     /// Yes; here it is in full.
     Ours(Box<StoredMessage>),
-    /// It is done already, by whomever.
+    /// It is done already, by whomever, and its removal is on its way.
     Finished,
+    /// The stream no longer has it: there is nothing left to acknowledge.
+    Gone,
     /// The message with this sequence comes first.
     After(u64),
 }
@@ -82,12 +88,24 @@ impl Tickets {
 
     /// Whether the turn of the message `own` has come, among those on `filter`: every stored subject of
     /// its repository. `floor` is the sequence below which all of the repository's messages are known to
-    /// be finished; it only ever rises.
+    /// be finished. It only ever rises, but for a message below it that turns out to be another stream's.
     ///
     /// # Errors
     /// The stream or the bucket did not answer: nothing is known, ask again later.
-    pub async fn ask(&self, filter: &str, own: u64, floor: &mut u64) -> Result<Turn, NoAnswer> {
-        while *floor <= own {
+    pub async fn ask(&self, filter: &str, own: Ticket, floor: &mut u64) -> Result<Turn, NoAnswer> {
+        if *floor > own.sequence {
+            match self
+                .stream
+                .get(own.sequence)
+                .await?
+                .filter(|m| m.ticket() == own)
+            {
+                None => return Ok(Turn::Gone),
+                Some(message) if self.is_finished(&message).await? => return Ok(Turn::Finished),
+                Some(_) => *floor = 1,
+            }
+        }
+        loop {
             let next = self.stream.next(filter, *floor).await?;
             let seen = match self.look_at(next, own).await? {
                 Seen::NotBefore => {
@@ -100,16 +118,15 @@ impl Tickets {
                 Seen::Ours(message) => return Ok(Turn::Ours(message)),
                 Seen::FinishedBefore(sequence) => *floor = sequence + 1,
                 Seen::UnfinishedBefore(sequence) => return Ok(Turn::After(sequence)),
-                Seen::NotBefore => return Ok(Turn::Finished),
+                Seen::NotBefore => return Ok(Turn::Gone),
             }
         }
-        Ok(Turn::Finished)
     }
 
-    async fn look_at(&self, next: Option<StoredMessage>, own: u64) -> Result<Seen, NoAnswer> {
+    async fn look_at(&self, next: Option<StoredMessage>, own: Ticket) -> Result<Seen, NoAnswer> {
         match next {
-            Some(message) if message.sequence == own => Ok(Seen::Ours(Box::new(message))),
-            Some(message) if message.sequence < own => {
+            Some(message) if message.ticket() == own => Ok(Seen::Ours(Box::new(message))),
+            Some(message) if message.sequence < own.sequence => {
                 let sequence = message.sequence;
                 let finished = self.is_finished(&message).await?;
                 Ok(if finished {

@@ -81,6 +81,7 @@ async fn remove(runner: &Runner, message: &StoredMessage, problem: &str) -> Resu
         None => DeadReason::BadSubject,
     };
     runner.dead_letters.bury(reason, message).await?;
+    runner.metrics.buried(reason);
     runner.stream.delete(message.sequence).await?;
     Ok(())
 }

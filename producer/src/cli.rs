@@ -131,7 +131,10 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     }
     cli.command.check()?;
     let nats = connect(&cli.connection).await?;
-    let client = Client::new(nats, cli.connection.topology());
+    // What called this command may be part of a trace, and says so in the way of OpenTelemetry.
+    let trace = std::env::var("TRACEPARENT").ok();
+    let trace = trace.and_then(|trace| trace.parse().ok());
+    let client = Client::new(nats, cli.connection.topology()).traced(trace);
     let session = Session { client, out };
     match cli.command {
         Command::Repo(command) => command.run(&session).await,

@@ -17,7 +17,9 @@ mod watch;
 use std::time::Duration;
 
 use async_nats::Client as Nats;
-use backstack_schemas::{BranchName, InvalidAction, JobId, JobStatus, RepoId, TaskId, Topology};
+use backstack_schemas::{
+    BranchName, InvalidAction, JobId, JobStatus, RepoId, TaskId, Topology, TraceParent,
+};
 
 pub use jobs::{Cancelled, Found, Unreadable};
 pub use publish::Published;
@@ -32,6 +34,7 @@ use crate::rows::{RowError, Rows};
 #[derive(Clone, Debug)]
 pub struct Client {
     rows: Rows,
+    trace: Option<TraceParent>,
 }
 
 /// Why something could not be done. Each says what to do next.
@@ -190,7 +193,14 @@ impl Client {
     pub fn new(nats: Nats, topology: Topology) -> Self {
         Self {
             rows: Rows::new(nats, topology),
+            trace: None,
         }
+    }
+
+    /// The same client, whose actions belong to a trace: they carry it in their `traceparent` header.
+    #[must_use]
+    pub fn traced(self, trace: Option<TraceParent>) -> Self {
+        Self { trace, ..self }
     }
 
     /// The rows, for what has no method here.

@@ -15,6 +15,7 @@ mod watch;
 mod write;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use async_nats::{Client, HeaderMap, StatusCode};
 use backstack_schemas::topology::Bucket;
@@ -114,6 +115,7 @@ pub struct Rows {
     client: Client,
     topology: Topology,
     buckets: Arc<[BucketNames; 4]>,
+    conflicts: Arc<[AtomicU64; 4]>,
     clock: Arc<Clock>,
 }
 
@@ -134,6 +136,7 @@ impl Rows {
         };
         Self {
             buckets: Arc::new(Bucket::ALL.map(names)),
+            conflicts: Arc::default(),
             client,
             topology,
             clock: Arc::new(Clock::default()),
@@ -153,6 +156,12 @@ impl Rows {
     /// The time for rows, fed by everything that is read here.
     pub fn clock(&self) -> &Arc<Clock> {
         &self.clock
+    }
+
+    /// How many writes found another revision than they expected, in each of [`Bucket::ALL`], over all
+    /// clones since the first was made.
+    pub fn conflicts(&self) -> [u64; 4] {
+        [0, 1, 2, 3].map(|bucket| self.conflicts[bucket].load(Ordering::Relaxed))
     }
 
     /// Reads a row from whichever replica answers; a lagging one may answer with an older row, or none.
@@ -255,12 +264,7 @@ impl Rows {
     }
 
     fn names(&self, bucket: Bucket) -> &BucketNames {
-        &self.buckets[match bucket {
-            Bucket::Repos => 0,
-            Bucket::Jobs => 1,
-            Bucket::Branches => 2,
-            Bucket::Tasks => 3,
-        }]
+        &self.buckets[index(bucket)]
     }
 
     fn failed(&self, bucket: Bucket, error: ApiError) -> RowError {
@@ -268,6 +272,16 @@ impl Rows {
             bucket: self.topology.bucket(bucket),
             error,
         }
+    }
+}
+
+/// A bucket's place in [`Bucket::ALL`].
+const fn index(bucket: Bucket) -> usize {
+    match bucket {
+        Bucket::Repos => 0,
+        Bucket::Jobs => 1,
+        Bucket::Branches => 2,
+        Bucket::Tasks => 3,
     }
 }
 

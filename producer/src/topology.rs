@@ -115,6 +115,133 @@ impl Report {
     }
 }
 
+/// Which stream it is: one that was deleted and made anew has the same name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamIdentity {
+    /// When it was made, as the server writes it. A restored backup has the time of the original.
+    pub created: String,
+    /// The newest sequence it has given.
+    pub last_sequence: u64,
+}
+
+/// A stream, a bucket's included, as it was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundStream {
+    /// Its name.
+    pub name: String,
+    /// Which one it is; `None` where there is none.
+    pub identity: Option<StreamIdentity>,
+    /// Settings that are not what they must be.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// What is there of an installation whose choices are known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Survey {
+    /// Every stream that there must be.
+    pub streams: Vec<FoundStream>,
+    /// Consumers of the work queue that do not exist though the queue does.
+    pub missing_consumers: Vec<String>,
+    /// Settings of consumers that are not what they must be.
+    pub mismatches: Vec<Mismatch>,
+}
+
+/// Looks at every stream, bucket and consumer. Changes nothing.
+///
+/// # Errors
+/// [`TopologyError`] where the server cannot be asked; then nothing is known.
+pub async fn survey(
+    client: &Client,
+    topology: &Topology,
+    choices: Choices,
+) -> Result<Survey, TopologyError> {
+    let specs = topology.streams(choices);
+    let infos = look_at_streams(client, &specs).await?;
+    let streams: Vec<_> = specs.iter().zip(&infos).map(found).collect();
+    let mut survey = Survey {
+        streams,
+        missing_consumers: Vec::new(),
+        mismatches: Vec::new(),
+    };
+    let queue = topology.actions_stream();
+    if !survey
+        .streams
+        .iter()
+        .any(|s| s.name == queue && s.identity.is_some())
+    {
+        return Ok(survey);
+    }
+    let present = list_consumers(client, &queue).await?;
+    for spec in topology.consumers(choices) {
+        match present.get(&spec.name) {
+            None => survey.missing_consumers.push(spec.name),
+            // It exists, but what has it is not there to tell of it.
+            Some(Value::Null) => {}
+            Some(info) => survey.mismatches.extend(spec.mismatches(&info["config"])),
+        }
+    }
+    Ok(survey)
+}
+
+fn found((spec, info): (&StreamSpec, &Option<Value>)) -> FoundStream {
+    let identity = info.as_ref().map(|info| StreamIdentity {
+        created: info["created"].as_str().unwrap_or_default().to_owned(),
+        last_sequence: info["state"]["last_seq"].as_u64().unwrap_or(0),
+    });
+    let mismatches = info.as_ref().map(|info| spec.mismatches(&info["config"]));
+    FoundStream {
+        name: spec.name.clone(),
+        identity,
+        mismatches: mismatches.unwrap_or_default(),
+    }
+}
+
+/// Up to where everything on a consumer's subjects is acknowledged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// The consumer.
+    pub name: String,
+    /// The subjects that it delivers.
+    pub filter: String,
+    /// No message at or below this sequence is ever delivered by it again.
+    pub sequence: u64,
+}
+
+/// For each consumer of the work queue that answers, up to where everything is acknowledged.
+///
+/// # Errors
+/// [`TopologyError`] where the server cannot be asked.
+pub async fn acknowledged_through(
+    client: &Client,
+    topology: &Topology,
+) -> Result<Vec<Acknowledged>, TopologyError> {
+    let consumers = list_consumers(client, &topology.actions_stream()).await?;
+    let acknowledged = consumers.into_iter().filter_map(|(name, info)| {
+        Some(Acknowledged {
+            name,
+            filter: info["config"]["filter_subject"].as_str()?.to_owned(),
+            sequence: info["ack_floor"]["stream_seq"].as_u64()?,
+        })
+    });
+    Ok(acknowledged.collect())
+}
+
+/// Makes the consumers with these names, where they are missing, as they must be.
+///
+/// # Errors
+/// [`TopologyError`]. What was made before the error stays.
+pub async fn make_consumers(
+    client: &Client,
+    topology: &Topology,
+    choices: Choices,
+    names: &[String],
+) -> Result<(), TopologyError> {
+    let specs = topology.consumers(choices);
+    let wanted = specs.iter().filter(|spec| names.contains(&spec.name));
+    try_join_all(wanted.map(|spec| create_consumer(client, spec))).await?;
+    Ok(())
+}
+
 /// Makes every stream, bucket and consumer that is missing and checks the others.
 ///
 /// # Errors
@@ -150,8 +277,9 @@ async fn ensure_consumers(
         specs
             .iter()
             .map(async |spec| match present.get(&spec.name) {
-                Some(info) => Ok(info.clone()),
-                None => create_consumer(client, spec).await,
+                Some(info) if !info.is_null() => Ok(info.clone()),
+                // Making one that is there tells of it.
+                _ => create_consumer(client, spec).await,
             }),
     )
     .await?;
@@ -202,7 +330,7 @@ pub async fn check(client: &Client, topology: &Topology) -> Result<Report, Topol
         }
     }
     for spec in topology.consumers(choices) {
-        match consumers.get(&spec.name) {
+        match consumers.get(&spec.name).filter(|info| !info.is_null()) {
             Some(info) => report.mismatches.extend(spec.mismatches(&info["config"])),
             None => report.missing_consumers.push(spec.name),
         }
@@ -319,7 +447,8 @@ async fn create_consumer(client: &Client, spec: &ConsumerSpec) -> Result<Value, 
     }
 }
 
-/// Every consumer of the stream by its name; the server hands them out in pages.
+/// Every consumer of the stream by its name, null for one that nothing could be heard of; the server
+/// hands them out in pages.
 async fn list_consumers(
     client: &Client,
     stream: &str,
@@ -335,6 +464,11 @@ async fn list_consumers(
         for info in consumers {
             let name = info["name"].as_str().unwrap_or_default().to_owned();
             found.insert(name, info);
+        }
+        // Consumers whose leader did not answer.
+        for name in page["missing"].as_array().into_iter().flatten() {
+            let name = name.as_str().unwrap_or_default();
+            found.entry(name.to_owned()).or_insert(Value::Null);
         }
         let total = page["total"].as_u64().unwrap_or(0);
         if found.len() as u64 >= total || found.len() == before {

@@ -14,6 +14,7 @@
 //! | what are the things on NATS called, and how are they set up? | [`topology`] |
 //! | what do the rows and messages look like to other languages? | [`json`] |
 //! | what is a URL that git may be given? | [`remote`] |
+//! | which trace does a message belong to? | [`trace`] |
 
 pub mod action;
 pub mod branch;
@@ -26,6 +27,7 @@ pub mod repo;
 pub mod task;
 pub mod time;
 pub mod topology;
+pub mod trace;
 
 pub use action::{Action, ActionKind, ActionMessage, InvalidAction};
 pub use branch::{Branch, DiffStat};
@@ -37,3 +39,4 @@ pub use repo::{Repository, Sync, SyncStatus};
 pub use task::{Task, TaskStatus};
 pub use time::Timestamp;
 pub use topology::Topology;
+pub use trace::TraceParent;

@@ -28,8 +28,10 @@
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
 //! | how does a test act in the middle of a job? | [`gate`] |
+//! | what does a worker say over HTTP? | [`http`] |
 
 pub mod gate;
+pub mod http;
 pub mod program;
 pub mod remote;
 pub mod rows;

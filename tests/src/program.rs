@@ -191,6 +191,16 @@ impl Worker {
 
     /// Starts a worker on the state directory of an earlier one, without waiting.
     pub fn launch_on(world: &World, state: &Path, arguments: &[&str]) -> Self {
+        Self::launch_with(world, state, arguments, &[])
+    }
+
+    /// The same with more variables than a worker gets.
+    pub fn launch_with(
+        world: &World,
+        state: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let choices = world.choices();
         let own = [
             "run".to_owned(),
@@ -205,7 +215,7 @@ impl Worker {
             .map(String::as_str)
             .chain(arguments.iter().copied())
             .collect();
-        let program = Program::start(world, "backstackd", &arguments);
+        let program = Program::start_with(world, "backstackd", &arguments, variables);
         world.count_worker(&program.process);
         Self {
             program,

@@ -9,7 +9,7 @@ use backstack_consumer::dev::local::{self, LocalError, LocalOptions};
 use backstack_consumer::dev::nats_server::{self, ServerChoice};
 use backstack_consumer::{ServiceError, run};
 use backstack_engine::EngineError;
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -18,8 +18,26 @@ use tracing_subscriber::EnvFilter;
 #[derive(Parser)]
 #[command(name = "backstackd", version, propagate_version = true)]
 struct Cli {
+    /// How log lines are written to standard error
+    #[arg(
+        long,
+        global = true,
+        env = "BACKSTACK_LOG_FORMAT",
+        value_name = "FORMAT",
+        default_value = "text"
+    )]
+    log_format: LogFormat,
+
     #[command(subcommand)]
     command: Command,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line, for machines
+    Json,
 }
 
 #[derive(Subcommand)]
@@ -34,7 +52,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    start_log(&cli.command);
+    start_log(&cli.command, cli.log_format);
     let runtime = match tokio::runtime::Runtime::new() {
         Ok(runtime) => runtime,
         Err(error) => {
@@ -56,19 +74,21 @@ fn main() -> ExitCode {
 
 /// The log goes to standard error; `BACKSTACK_LOG` says how much of it (`debug`, or as the tracing
 /// crate's filters have it). The demo shows what matters itself.
-fn start_log(command: &Command) {
+fn start_log(command: &Command, format: LogFormat) {
     let unless_told = match command {
         Command::Run(_) | Command::Dev(_) => "info,async_nats=warn",
         Command::Demo(_) => "error",
     };
     let filter =
         EnvFilter::try_from_env("BACKSTACK_LOG").unwrap_or_else(|_| EnvFilter::new(unless_told));
-    tracing_subscriber::fmt()
+    let log = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .with_target(false)
-        .init();
+        .with_target(false);
+    match format {
+        LogFormat::Text => log.with_ansi(std::io::stderr().is_terminal()).init(),
+        LogFormat::Json => log.json().flatten_event(true).with_span_list(false).init(),
+    }
 }
 
 async fn work(config: Config) -> ExitCode {
@@ -160,7 +180,7 @@ fn exit_code(error: &ServiceError) -> ExitCode {
         ServiceError::Connect(_) | ServiceError::Topology(_) | ServiceError::Stream(_) => {
             ExitCode::from(3)
         }
-        ServiceError::Engine(_) => ExitCode::from(2),
+        ServiceError::Engine(_) | ServiceError::Listen(_) => ExitCode::from(2),
     }
 }
 

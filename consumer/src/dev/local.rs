@@ -6,6 +6,7 @@
 
 use std::fs::{DirBuilder, File, TryLockError};
 use std::io::{self, Read as _, Seek as _, Write as _};
+use std::net::SocketAddr;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
@@ -18,7 +19,7 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::nats_server::{self, PrivateServer, ServerChoice, ServerOptions};
-use crate::config::{Config, Identity};
+use crate::config::{Config, Identity, listen_address};
 use crate::service::ServiceError;
 
 /// What may be chosen for `backstackd dev`.
@@ -52,6 +53,10 @@ pub struct LocalOptions {
     /// A git configuration for what talks to remotes: credential helpers, proxies
     #[arg(long, env = "BACKSTACK_GIT_CONFIG", value_name = "FILE")]
     pub git_config: Option<PathBuf>,
+
+    /// Where to answer /healthz, /readyz and /metrics, as 127.0.0.1:8790; nowhere, unless given
+    #[arg(long, env = "BACKSTACK_LISTEN", value_name = "ADDRESS", value_parser = listen_address)]
+    pub listen: Option<SocketAddr>,
 }
 
 /// Why it could not start, or not go on. Each says what to do next.
@@ -133,6 +138,7 @@ impl LocalOptions {
         config.allow_protocol.push(Protocol::File);
         config.git = Some(git.program().to_owned());
         config.git_config = self.git_config;
+        config.listen = self.listen;
         if let Some(committer) = self.committer {
             config.committer = committer;
         }

@@ -103,6 +103,11 @@ impl BranchRows {
         known
     }
 
+    /// Forgets every row: the bucket has become another one.
+    pub fn forget_all(&self) {
+        self.kept.lock().clear();
+    }
+
     /// Forgets a repository's rows.
     pub fn forget(&self, repo: &RepoId) {
         self.kept.lock().remove(repo);

@@ -1,6 +1,7 @@
 //! What every action works with: the buckets, the mirrors, git, and who commits.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use backstack_engine::EngineError;
 use backstack_engine::git::{Git, RemotePolicy};
@@ -12,6 +13,7 @@ use parking_lot::Mutex;
 use super::branch_rows::BranchRows;
 use super::failure::internal;
 use crate::config::{Config, Identity};
+use crate::metrics::Metrics;
 use crate::run::Halt;
 use crate::stream::ActionsStream;
 
@@ -22,6 +24,7 @@ pub struct Context {
     stream: ActionsStream,
     store: MirrorStore,
     committer: Identity,
+    metrics: Arc<Metrics>,
     branches: BranchRows,
     /// Commits that rows name and that a remote would not give; not asked for again.
     unobtainable: Mutex<HashMap<RepoId, HashSet<ObjectId>>>,
@@ -36,6 +39,7 @@ impl Context {
         config: &Config,
         rows: Rows,
         stream: ActionsStream,
+        metrics: Arc<Metrics>,
     ) -> Result<Self, EngineError> {
         let policy = RemotePolicy {
             allow_protocols: config.allow_protocol.clone(),
@@ -57,6 +61,7 @@ impl Context {
             stream,
             store,
             committer: config.committer.clone(),
+            metrics,
             branches: BranchRows::default(),
             unobtainable: Mutex::default(),
         })
@@ -77,6 +82,11 @@ impl Context {
         &self.branches
     }
 
+    /// What is counted and measured.
+    pub(crate) fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
     /// Who commits what is replayed.
     pub(crate) fn committer(&self) -> &Identity {
         &self.committer
@@ -90,9 +100,12 @@ impl Context {
     /// The work queue's newest sequence.
     pub(crate) async fn last_sequence(&self) -> Result<u64, Halt> {
         let state = self.stream.state().await;
-        Ok(state
-            .map_err(|error| internal(format!("the work queue: {error}")))?
-            .last_sequence)
+        let state = state.map_err(|error| internal(format!("the work queue: {error}")))?;
+        // A sync that began now ends after this, by the clock that stamps messages.
+        if let Some(time) = state.server_time {
+            self.rows.clock().saw(time);
+        }
+        Ok(state.last_sequence)
     }
 
     pub(crate) fn is_unobtainable(&self, repo: &RepoId, id: ObjectId) -> bool {

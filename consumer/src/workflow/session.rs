@@ -94,9 +94,9 @@ impl Session {
             0,
         );
         self.through_sequence = context.last_sequence().await?;
-        let control = run.control.clone();
+        let (control, metrics) = (run.control.clone(), Arc::clone(context.metrics()));
         let fetched = self
-            .with_mirror(move |mirror| mirror.fetch(&control, &mut |_, _| {}))
+            .with_mirror(move |mirror| metrics.fetching(|| mirror.fetch(&control, &mut |_, _| {})))
             .await?;
         if !fetched.heads.contains_key(&self.trunk) {
             return Err(no_trunk(&self.trunk).into());
@@ -294,10 +294,11 @@ async fn fetch(
         repo.remote_url.clone(),
         repo.trunk.is_some(),
     );
-    let report = run.reporter();
+    let (report, metrics) = (run.reporter(), Arc::clone(context.metrics()));
     blocking(move || {
         let mut mirror = store.mirror(&id, &url, &control)?;
-        let fetched = mirror.fetch(&control, &mut |done, total| report.advance(done, total))?;
+        let fetched = metrics
+            .fetching(|| mirror.fetch(&control, &mut |done, total| report.advance(done, total)))?;
         let default_branch = if trunk_known {
             None
         } else {

@@ -12,6 +12,7 @@
 //! A conflict, or anything else that stops a branch, stops that branch and its descendants only.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use backstack_engine::EngineError;
 use backstack_engine::mirror::{Pushed, RefUpdate};
@@ -78,7 +79,7 @@ pub async fn restack(
         let pushed = if run.spec.dry_run || planned.stops(goal) {
             PushEnd::nothing()
         } else {
-            push(run, session, &planned.replayed).await?
+            push(context, run, session, &planned.replayed).await?
         };
         match pushed {
             PushEnd::Pushed { refused, refusals } => {
@@ -174,7 +175,12 @@ async fn plan_and_replay(
 
 /// Pushes what moved, in one atomic push; without the branches that the remote refuses, and their
 /// descendants, in a further one.
-async fn push(run: &Run, session: &mut Session, replayed: &Replayed) -> Result<PushEnd, Halt> {
+async fn push(
+    context: &Context,
+    run: &Run,
+    session: &mut Session,
+    replayed: &Replayed,
+) -> Result<PushEnd, Halt> {
     let mut updates: Vec<_> = replayed
         .moved
         .iter()
@@ -191,7 +197,7 @@ async fn push(run: &Run, session: &mut Session, replayed: &Replayed) -> Result<P
             updates.len() as u64,
         )
         .await?;
-        match push_once(run, session, updates.clone()).await? {
+        match push_once(context, run, session, updates.clone()).await? {
             Ok(Pushed::All) => break,
             Ok(Pushed::Refused(some)) => {
                 for one in some {
@@ -219,13 +225,15 @@ async fn push(run: &Run, session: &mut Session, replayed: &Replayed) -> Result<P
 }
 
 async fn push_once(
+    context: &Context,
     run: &Run,
     session: &mut Session,
     updates: Vec<RefUpdate>,
 ) -> Result<Result<Pushed, EngineError>, Halt> {
     let (trunk, control) = (session.trunk.clone(), run.control.clone());
+    let metrics = Arc::clone(context.metrics());
     session
-        .with_mirror(move |mirror| Ok(mirror.push(&trunk, &updates, &control)))
+        .with_mirror(move |mirror| Ok(metrics.pushing(|| mirror.push(&trunk, &updates, &control))))
         .await
 }
 

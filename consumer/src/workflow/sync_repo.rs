@@ -12,10 +12,16 @@ use crate::run::{Halt, Run};
 
 /// Whether a plain sync has nothing left to do: a fetch that began after its message was stored has
 /// brought the rows up to date already.
+///
+/// The sequence says so, unless the work queue was deleted and made anew since: then the row's is of the
+/// former stream. So the sync must also have ended after the message was stored, both in the server's
+/// time. A clock can only make a sync fetch that need not have; what is asked for is never left out
+/// because of it.
 pub fn is_overtaken(run: &Run, repo: &Repository) -> bool {
     let plain = run.action == Action::SyncRepo { restack: false } && !run.spec.dry_run;
     let through = repo.sync.through_sequence.unwrap_or(0);
-    plain && repo.sync.status == SyncStatus::Synced && through >= run.sequence
+    let ended_since = repo.sync.synced_at.is_some_and(|at| at >= run.stored_at);
+    plain && repo.sync.status == SyncStatus::Synced && through >= run.sequence && ended_since
 }
 
 /// How an overtaken sync ends.

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use async_nats::{HeaderMap, header};
 use backstack_schemas::topology::{Bucket, MAX_ACTION_BYTES, job_key, message_id};
-use backstack_schemas::{ActionMessage, Job, JobId, JobSpec, RepoId};
+use backstack_schemas::trace::TRACEPARENT;
+use backstack_schemas::{ActionMessage, Job, JobId, JobSpec, RepoId, TraceParent};
 use bytes::Bytes;
 use serde_json::Value;
 use tokio::time::{Instant, sleep, timeout};
@@ -77,9 +78,10 @@ impl Client {
             job_id: Some(job_id),
             ..message
         };
-        let payload = checked(repo, job_id, &message)?;
+        let headers = headers(repo, job_id, self.trace.as_ref());
+        let payload = checked(&headers, &message)?;
         let ack = self
-            .publish_message(repo, job_id, &message, payload)
+            .publish_message(repo, job_id, &message, headers, payload)
             .await?;
         let spec = JobSpec::new(repo.clone(), job_id, &message);
         // The stored message of somebody else's id may ask for something else: its row is not ours to
@@ -104,14 +106,15 @@ impl Client {
         repo: &RepoId,
         job_id: JobId,
         message: &ActionMessage,
+        headers: HeaderMap,
         payload: Bytes,
     ) -> Result<PubAck, ClientError> {
         let subject = self.topology().action_subject(repo, message.action.kind());
         let began = Instant::now();
         let mut pause = PAUSES.0;
         loop {
-            let headers = Some(headers(repo, job_id));
-            let sent = api::publish(self.nats(), &subject, headers, payload.clone(), ONE_TRY);
+            let (headers, payload) = (Some(headers.clone()), payload.clone());
+            let sent = api::publish(self.nats(), &subject, headers, payload, ONE_TRY);
             let error = match sent.await {
                 Ok(ack) => return Ok(ack),
                 Err(error) if error.is_transient() => error,
@@ -194,12 +197,12 @@ impl Client {
 }
 
 /// The payload, after every check that needs nobody else.
-fn checked(repo: &RepoId, job_id: JobId, message: &ActionMessage) -> Result<Bytes, ClientError> {
+fn checked(headers: &HeaderMap, message: &ActionMessage) -> Result<Bytes, ClientError> {
     let payload = message.encode();
     // What the worker would refuse is refused here, in the same words.
     ActionMessage::decode(message.action.kind(), &payload)?;
-    // The limit counts headers; ours is one line.
-    let bytes = payload.len() + headers(repo, job_id).iter().fold(12, wire_bytes);
+    // The limit counts headers too.
+    let bytes = payload.len() + headers.iter().fold(12, wire_bytes);
     if bytes > MAX_ACTION_BYTES {
         return Err(ClientError::TooLarge {
             bytes,
@@ -219,9 +222,12 @@ fn wire_bytes(
     sum + values.iter().map(line).sum::<usize>()
 }
 
-fn headers(repo: &RepoId, job_id: JobId) -> HeaderMap {
+fn headers(repo: &RepoId, job_id: JobId, trace: Option<&TraceParent>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(header::NATS_MESSAGE_ID, message_id(repo, job_id));
+    if let Some(trace) = trace {
+        headers.insert(TRACEPARENT, trace.to_string());
+    }
     headers
 }
 

@@ -2,6 +2,8 @@
 //!
 //! No message id is ever set: a row written twice with the same content is two writes.
 
+use std::sync::atomic::Ordering;
+
 use async_nats::{HeaderMap, header};
 use backstack_schemas::topology::{Bucket, MARKER_LIFETIME};
 use bytes::Bytes;
@@ -10,7 +12,7 @@ use futures_util::stream;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{OPERATION, Row, RowError, Rows};
+use super::{OPERATION, Row, RowError, Rows, index};
 use crate::api::{self, ApiError, codes};
 
 /// How many writes [`Rows::write_all`] keeps unacknowledged at a time.
@@ -201,9 +203,12 @@ impl Rows {
         let sent = api::publish(self.client(), &subject, headers, payload, api::DEADLINE);
         match sent.await {
             Ok(ack) => Ok(Updated::Done(ack.sequence)),
-            Err(error) if is_wrong_sequence(&error) => Ok(Updated::Lost {
-                revision: told_sequence(&error),
-            }),
+            Err(error) if is_wrong_sequence(&error) => {
+                self.conflicts[index(bucket)].fetch_add(1, Ordering::Relaxed);
+                Ok(Updated::Lost {
+                    revision: told_sequence(&error),
+                })
+            }
             Err(error) => Err(self.failed(bucket, error)),
         }
     }

@@ -186,6 +186,11 @@ impl Topology {
         format!("{}.queue.{partition}.{repo}.*", self.namespace)
     }
 
+    /// The same for whoever does not know the partition.
+    pub fn queue_filter_of_any_partition(&self, repo: &RepoId) -> String {
+        format!("{}.queue.*.{repo}.*", self.namespace)
+    }
+
     /// Takes a stored subject apart; `None` where it names no repository of ours, so that no job can
     /// be made of the message.
     pub fn parse_queue_subject(&self, subject: &str) -> Option<QueueSubject> {

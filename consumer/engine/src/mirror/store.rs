@@ -191,6 +191,11 @@ impl MirrorStore {
         Ok(freed)
     }
 
+    /// The git program that is used.
+    pub fn git_program(&self) -> &Path {
+        self.git().program()
+    }
+
     pub(super) fn git(&self) -> &Git {
         &self.0.git
     }

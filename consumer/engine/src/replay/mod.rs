@@ -177,10 +177,13 @@ pub fn replay(
         work.hand_over(merger.into_new_objects())
     };
     let cores = thread::available_parallelism().map_or(1, usize::from);
+    // What the other threads log belongs to the same job.
+    let span = tracing::Span::current();
+    let run_in_span = || span.in_scope(run);
     match cores.min(stacks.len()) {
         0 => {}
         threads => thread::scope(|scope| {
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run)).collect();
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run_in_span)).collect();
             // All are waited for; the first error in order is told.
             others
                 .into_iter()
