@@ -6,7 +6,10 @@
 
 mod address;
 
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -88,6 +91,17 @@ impl RemoteUrl {
     /// The host, in lower case and without user or port; `None` for a path.
     pub fn host(&self) -> Option<&str> {
         self.host.as_deref()
+    }
+
+    /// Where a file URL or a path leads, as git reads it; `None` for the others.
+    pub fn path_on_this_machine(&self) -> Option<PathBuf> {
+        if self.protocol != Protocol::File {
+            return None;
+        }
+        Some(match self.text.strip_prefix("file://") {
+            Some(path) => PathBuf::from(OsString::from_vec(address::decoded_bytes(path))),
+            None => PathBuf::from(&self.text),
+        })
     }
 
     /// The URL without its user, for logs: an access token is often given as the user.
@@ -255,6 +269,14 @@ mod tests {
             let error = bad.parse::<RemoteUrl>().unwrap_err().to_string();
             assert!(!error.contains("secret"), "{error}");
         }
+    }
+
+    #[test]
+    fn a_path_is_decoded_where_git_decodes_it() {
+        let path = |text: &str| text.parse::<RemoteUrl>().unwrap().path_on_this_machine();
+        assert_eq!(path("file:///srv/a%20b.git"), Some("/srv/a b.git".into()));
+        assert_eq!(path("/srv/a%20b.git"), Some("/srv/a%20b.git".into()));
+        assert_eq!(path("git@git.example:a"), None);
     }
 
     #[test]

@@ -52,6 +52,11 @@ pub struct LocalOptions {
     /// A git configuration for what talks to remotes: credential helpers, proxies
     #[arg(long, env = "BACKSTACK_GIT_CONFIG", value_name = "FILE")]
     pub git_config: Option<PathBuf>,
+
+    /// User and password for each HTTP host: lines like https://user:password@host, as
+    /// git-credential-store has them; nobody else may read the file
+    #[arg(long, env = "BACKSTACK_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
 }
 
 /// Why it could not start, or not go on. Each says what to do next.
@@ -133,6 +138,7 @@ impl LocalOptions {
         config.allow_protocol.push(Protocol::File);
         config.git = Some(git.program().to_owned());
         config.git_config = self.git_config;
+        config.credentials = self.credentials;
         if let Some(committer) = self.committer {
             config.committer = committer;
         }

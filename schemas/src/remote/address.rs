@@ -210,19 +210,25 @@ fn check_port(port: &str) -> Result<(), Problem> {
 }
 
 /// The text with its `%XX` decoded, as git does before it looks for a host; `None` where a control
-/// character comes out, or what is not UTF-8.
+/// character comes out. A name in another encoding than UTF-8 is no danger and not refused for that.
 fn decoded(text: &str) -> Option<String> {
+    let bytes = decoded_bytes(text);
+    let text = String::from_utf8_lossy(&bytes);
+    (!text.chars().any(char::is_control)).then(|| text.into_owned())
+}
+
+/// What `%XX` stands for in the text; a `%` before anything else stands for itself.
+pub(super) fn decoded_bytes(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, after)) = rest.split_first() {
-        let digits = after.get(..2).filter(|_| first == b'%');
-        let byte = digits
-            .and_then(|digits| std::str::from_utf8(digits).ok())
-            .filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))
-            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let byte = match after {
+            [high, low, ..] if first == b'%' => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
         match byte {
-            Some(byte) => {
-                bytes.push(byte);
+            Some((high, low)) => {
+                bytes.push(high << 4 | low);
                 rest = &after[2..];
             }
             None => {
@@ -231,9 +237,12 @@ fn decoded(text: &str) -> Option<String> {
             }
         }
     }
-    // A name in another encoding is no danger, so it is not refused for that alone.
-    let text = String::from_utf8_lossy(&bytes);
-    (!text.chars().any(char::is_control)).then(|| text.into_owned())
+    bytes
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    let value = char::from(digit).to_digit(16)?;
+    u8::try_from(value).ok()
 }
 
 #[cfg(test)]
