@@ -183,6 +183,18 @@ impl Worker {
         worker
     }
 
+    /// The same with more variables than a program of ours gets.
+    pub async fn start_with(
+        world: &World,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
+        let state = world.dir().join(format!("state-{}", world.next_number()));
+        let worker = Self::launch_with(world, &state, arguments, variables);
+        worker.ready(world).await;
+        worker
+    }
+
     /// Starts a worker without waiting, for tests in which it cannot get ready.
     pub fn launch(world: &World, arguments: &[&str]) -> Self {
         let state = world.dir().join(format!("state-{}", world.next_number()));
@@ -191,6 +203,15 @@ impl Worker {
 
     /// Starts a worker on the state directory of an earlier one, without waiting.
     pub fn launch_on(world: &World, state: &Path, arguments: &[&str]) -> Self {
+        Self::launch_with(world, state, arguments, &[])
+    }
+
+    fn launch_with(
+        world: &World,
+        state: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let choices = world.choices();
         let own = [
             "run".to_owned(),
@@ -205,7 +226,7 @@ impl Worker {
             .map(String::as_str)
             .chain(arguments.iter().copied())
             .collect();
-        let program = Program::start(world, "backstackd", &arguments);
+        let program = Program::start_with(world, "backstackd", &arguments, variables);
         world.count_worker(&program.process);
         Self {
             program,
