@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use backstack_producer::connect::ConnectOptions;
+use backstack_schemas::RemoteUrl;
 use backstack_schemas::job::DEFAULT_MAX_ATTEMPTS;
 use backstack_schemas::remote::Protocol;
 use backstack_schemas::topology::DEFAULT_ACK_WAIT;
@@ -74,7 +75,8 @@ pub struct Config {
         long,
         env = "BACKSTACK_ALLOW_HOST",
         value_name = "LIST",
-        value_delimiter = ','
+        value_delimiter = ',',
+        value_parser = host
     )]
     pub allow_host: Option<Vec<String>>,
 
@@ -85,6 +87,11 @@ pub struct Config {
     /// A git configuration for what talks to remotes: credential helpers, proxies
     #[arg(long, env = "BACKSTACK_GIT_CONFIG", value_name = "FILE")]
     pub git_config: Option<PathBuf>,
+
+    /// User and password for each HTTP host: lines like https://user:password@host, as
+    /// git-credential-store has them; nobody else may read the file
+    #[arg(long, env = "BACKSTACK_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
 
     /// Bytes that mirrors may take in all (as 500M, 20G); the least recently used go first
     #[arg(long, env = "BACKSTACK_MIRROR_BUDGET", value_name = "SIZE", value_parser = size)]
@@ -115,6 +122,7 @@ impl Config {
             allow_host: None,
             git: None,
             git_config: None,
+            credentials: None,
             mirror_budget: None,
             listen: None,
         }
@@ -152,6 +160,23 @@ impl std::str::FromStr for Identity {
             email: email.to_owned(),
         })
     }
+}
+
+/// A host as remotes have it: a name or an address, without port.
+fn host(text: &str) -> Result<String, String> {
+    // Read as a remote's would be, so that what passes here can be met by one.
+    let bracketed = text.parse::<std::net::Ipv6Addr>().is_ok();
+    let url = if bracketed {
+        format!("https://[{text}]/")
+    } else {
+        format!("https://{text}/")
+    };
+    let host = url.parse::<RemoteUrl>().ok();
+    let host = host.and_then(|url| Some(url.host()?.to_owned()));
+    host.filter(|host| text.eq_ignore_ascii_case(host))
+        .ok_or_else(|| {
+            format!("{text:?} is no host; write its name or address alone, as in git.example")
+        })
 }
 
 fn default_concurrency() -> u32 {
@@ -238,6 +263,31 @@ mod tests {
         assert_eq!(size("7"), Ok(7));
         for bad in ["", "G", "1X", "é", "99999999T"] {
             assert!(size(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_allowed_host_is_one_that_a_remote_can_have() {
+        for good in [
+            "git.example",
+            "Git.Example",
+            "127.0.0.1",
+            "::1",
+            "2001:db8::1",
+        ] {
+            assert_eq!(host(good), Ok(good.to_ascii_lowercase()));
+        }
+        for bad in [
+            "",
+            "git.example:8443",
+            "https://git.example",
+            "git.example/team",
+            "git@git.example",
+            "*.git.example",
+            "[::1]",
+            "gіt.example",
+        ] {
+            assert!(host(bad).is_err(), "{bad}");
         }
     }
 

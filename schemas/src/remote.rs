@@ -4,7 +4,12 @@
 //! (`ext::…`), and passwords. Which protocols and hosts are allowed is the operator's to say; the
 //! parts to judge by are here.
 
+mod address;
+
+use std::ffi::OsString;
 use std::fmt;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use schemars::JsonSchema;
@@ -87,6 +92,36 @@ impl RemoteUrl {
     pub fn host(&self) -> Option<&str> {
         self.host.as_deref()
     }
+
+    /// Where a file URL or a path leads, as git reads it; `None` for the others.
+    pub fn path_on_this_machine(&self) -> Option<PathBuf> {
+        if self.protocol != Protocol::File {
+            return None;
+        }
+        Some(match self.text.strip_prefix("file://") {
+            Some(path) => PathBuf::from(OsString::from_vec(address::decoded_bytes(path))),
+            None => PathBuf::from(&self.text),
+        })
+    }
+
+    /// The URL without its user, for logs: an access token is often given as the user.
+    pub fn without_user(&self) -> String {
+        match self.protocol {
+            Protocol::File => self.text.clone(),
+            _ => match self.text.split_once("://") {
+                Some((scheme, rest)) => {
+                    let path = rest.find('/').unwrap_or(rest.len());
+                    let user = rest[..path].find('@').map_or(0, |at| at + 1);
+                    format!("{scheme}://{}", &rest[user..])
+                }
+                None => {
+                    let host = self.text.split(':').next().unwrap_or_default();
+                    let user = host.find('@').map_or(0, |at| at + 1);
+                    self.text[user..].to_owned()
+                }
+            },
+        }
+    }
 }
 
 impl FromStr for RemoteUrl {
@@ -107,25 +142,7 @@ impl FromStr for RemoteUrl {
         if text.chars().any(char::is_control) {
             return Err(bad("contains a control character"));
         }
-        let (protocol, host) = if let Some((scheme, rest)) = text.split_once("://") {
-            let protocol = scheme.parse::<Protocol>().map_err(|_| {
-                bad("has a scheme that is not one of https, ssh, http, git and file")
-            })?;
-            (protocol, authority_host(rest, protocol).map_err(bad)?)
-        } else if is_helper(text) {
-            return Err(bad(
-                "names a remote helper ('name::address'), which could run a program",
-            ));
-        } else if let Some((before, _)) = text.split_once(':').filter(|(b, _)| !b.contains('/')) {
-            (Protocol::Ssh, Some(scp_host(before).map_err(bad)?))
-        } else {
-            (Protocol::File, None)
-        };
-        if protocol == Protocol::Ssh && host.as_deref().is_some_and(|h| h.starts_with('-')) {
-            return Err(bad(
-                "has a host that starts with '-'; ssh could take it for an option",
-            ));
-        }
+        let (protocol, host) = address::read(text).map_err(bad)?;
         Ok(Self {
             text: text.to_owned(),
             protocol,
@@ -134,64 +151,15 @@ impl FromStr for RemoteUrl {
     }
 }
 
-/// Whether git would look for a program `git-remote-<name>`.
-fn is_helper(text: &str) -> bool {
-    text.split_once("::").is_some_and(|(name, _)| {
-        !name.is_empty()
-            && name
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b"+-._".contains(&b))
-    })
-}
-
-/// The host in what follows `scheme://`.
-fn authority_host(rest: &str, protocol: Protocol) -> Result<Option<String>, &'static str> {
-    let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    let (user, host_port) = authority.rsplit_once('@').unwrap_or(("", authority));
-    if user.contains(':') {
-        return Err("holds a password; give it to the service by file or environment instead");
-    }
-    if user.starts_with('-') {
-        return Err("has a user that starts with '-'");
-    }
-    let host = match host_port.strip_prefix('[') {
-        Some(v6) => v6.split(']').next().unwrap_or_default(),
-        None => host_port.split(':').next().unwrap_or_default(),
-    };
-    match (host.is_empty(), protocol) {
-        (true, Protocol::File) => Ok(None),
-        (true, _) => Err("has no host"),
-        (false, Protocol::File) => Err("is a file URL with a host; write file:///path"),
-        (false, _) => Ok(Some(host.to_ascii_lowercase())),
-    }
-}
-
-/// The host in what precedes the colon of `user@host:path`.
-fn scp_host(before: &str) -> Result<String, &'static str> {
-    let (user, host) = before.rsplit_once('@').unwrap_or(("", before));
-    if user.starts_with('-') {
-        return Err("has a user that starts with '-'");
-    }
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    if host.is_empty() {
-        Err("has no host")
-    } else {
-        Ok(host.to_ascii_lowercase())
-    }
-}
-
-/// The text with anything before an `@` in its authority taken out.
+/// The text without anything that stands before an `@`, wherever that could be a password.
 fn without_userinfo(text: &str) -> String {
     match text.split_once("://") {
         Some((scheme, rest)) => {
-            let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-            let (authority, path) = rest.split_at(end);
-            let host = authority
-                .rsplit_once('@')
-                .map_or(authority, |(_, host)| host);
-            format!("{scheme}://{host}{path}")
+            // A password may hold any of these; what is cut too early would show the rest of it.
+            let end = rest.rfind('@').map_or(0, |at| at + 1);
+            format!("{scheme}://{}", &rest[end..])
         }
-        None => text.to_owned(),
+        None => text.rsplit('@').next().unwrap_or_default().to_owned(),
     }
 }
 
@@ -288,9 +256,43 @@ mod tests {
 
     #[test]
     fn an_error_never_shows_the_password() {
-        let error = "https://user:secret@git.example/a"
-            .parse::<RemoteUrl>()
-            .unwrap_err();
-        assert!(!error.to_string().contains("secret"), "{error}");
+        for bad in [
+            "https://user:secret@git.example/a",
+            "https://user:secret/part@git.example/a",
+            "https://user:secret#part@git.example/a",
+            "https://user:other@secret@git.example/a",
+            "https:/user:secret@git.example/a",
+            "user:secret@git.example:a",
+            "ftp://user:secret@git.example/a",
+            "ext::https://user:secret@git.example/a",
+        ] {
+            let error = bad.parse::<RemoteUrl>().unwrap_err().to_string();
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_path_is_decoded_where_git_decodes_it() {
+        let path = |text: &str| text.parse::<RemoteUrl>().unwrap().path_on_this_machine();
+        assert_eq!(path("file:///srv/a%20b.git"), Some("/srv/a b.git".into()));
+        assert_eq!(path("/srv/a%20b.git"), Some("/srv/a%20b.git".into()));
+        assert_eq!(path("git@git.example:a"), None);
+    }
+
+    #[test]
+    fn a_log_shows_no_user() {
+        for (text, shown) in [
+            (
+                "https://token@git.example:8443/a@b",
+                "https://git.example:8443/a@b",
+            ),
+            ("https://git.example/a@b", "https://git.example/a@b"),
+            ("git@git.example:a@b/c", "git.example:a@b/c"),
+            ("git@[::1]:a", "[::1]:a"),
+            ("/srv/a@b", "/srv/a@b"),
+        ] {
+            let url: RemoteUrl = text.parse().unwrap();
+            assert_eq!(url.without_user(), shown);
+        }
     }
 }

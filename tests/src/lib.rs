@@ -28,10 +28,12 @@
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
 //! | how does a test act in the middle of a job? | [`gate`] |
-//! | what does a worker say over HTTP? | [`http`] |
+//! | what does a worker say over HTTP? | [`listening`] |
+//! | how is git, or anything else, served over HTTP? | [`http`] |
 
 pub mod gate;
 pub mod http;
+pub mod listening;
 pub mod program;
 pub mod remote;
 pub mod rows;
@@ -40,6 +42,7 @@ pub mod shown;
 pub mod world;
 
 pub use gate::Gate;
+pub use http::HttpServer;
 pub use program::{Output, Program, Worker};
 pub use remote::Remote;
 pub use scene::Scene;

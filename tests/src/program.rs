@@ -183,6 +183,18 @@ impl Worker {
         worker
     }
 
+    /// The same with more variables than a program of ours gets.
+    pub async fn start_with(
+        world: &World,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
+        let state = world.dir().join(format!("state-{}", world.next_number()));
+        let worker = Self::launch_with(world, &state, arguments, variables);
+        worker.ready(world).await;
+        worker
+    }
+
     /// Starts a worker without waiting, for tests in which it cannot get ready.
     pub fn launch(world: &World, arguments: &[&str]) -> Self {
         let state = world.dir().join(format!("state-{}", world.next_number()));

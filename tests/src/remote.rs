@@ -235,11 +235,16 @@ impl Remote {
     pub fn hook(&self, name: &str, script: &str) {
         let directory = self.path.join("hooks");
         std::fs::create_dir_all(&directory).expect("the hooks' directory");
+        self.script(&directory.join(name), script);
+    }
+
+    /// Writes a program to any place.
+    pub fn script(&self, path: &Path, script: &str) {
         // In a process of its own: were the file open for writing here while another test's thread
         // forks, git could not run it.
         let mut sh = Command::new("sh")
             .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
-            .arg(directory.join(name))
+            .arg(path)
             .stdin(Stdio::piped())
             .spawn()
             .expect("sh");
@@ -248,7 +253,8 @@ impl Remote {
         drop(input);
         assert!(
             sh.wait().expect("sh").success(),
-            "the hook {name:?} was not written"
+            "{} was not written",
+            path.display()
         );
     }
 

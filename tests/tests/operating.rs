@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
 use backstack_schemas::JobStatus;
-use backstack_tests::http::get;
+use backstack_tests::listening::get;
 use backstack_tests::{Gate, Program, Worker, World};
 use serde_json::Value;
 

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use backstack_engine::git::{FailureKind, Git, RemotePolicy};
 use backstack_engine::{Control, EngineError};
+use backstack_schemas::RemoteUrl;
 use backstack_schemas::remote::Protocol;
 use tempfile::TempDir;
 
@@ -75,7 +76,8 @@ fn a_hanging_server_ends_at_the_deadline() {
     let url = format!("git://{}/a", server.local_addr().unwrap());
     let begun = Instant::now();
     let error = git
-        .wire_command(&repo, &allowing(Protocol::Git))
+        .wire_command(&repo, &allowing(Protocol::Git), &somewhere())
+        .unwrap()
         .args(["ls-remote", "--end-of-options", &url])
         .run(&Control::within(Duration::from_millis(300)))
         .unwrap_err();
@@ -104,7 +106,8 @@ fn stopping_kills_what_git_started_even_where_it_ignores_signals() {
             pid
         });
         let error = git
-            .wire_command(&repo, &policy)
+            .wire_command(&repo, &policy, &somewhere())
+            .unwrap()
             .args(["ls-remote", "--end-of-options", "git.example:a"])
             .run(&control)
             .unwrap_err();
@@ -122,7 +125,8 @@ fn git_dies_with_a_process_that_is_killed() {
         let dir = PathBuf::from(dir);
         let git = Git::discover(None).unwrap();
         let process = git
-            .wire_command(&dir.join("a.git"), &hanging_ssh(&dir))
+            .wire_command(&dir.join("a.git"), &hanging_ssh(&dir), &somewhere())
+            .unwrap()
             .args(["ls-remote", "--end-of-options", "git.example:a"])
             .spawn()
             .unwrap();
@@ -172,7 +176,8 @@ fn a_helper_or_a_protocol_that_is_not_allowed_is_never_run() {
     let ext = format!("ext::touch {}", trace.display());
     for url in [ext.as_str(), "file:///srv/a", "-u"] {
         let output = git
-            .wire_command(&repo, &allowing(Protocol::Https))
+            .wire_command(&repo, &allowing(Protocol::Https), &somewhere())
+            .unwrap()
             .args(["ls-remote", "--end-of-options", url])
             .run(&Control::within(PATIENCE))
             .unwrap();
@@ -201,7 +206,7 @@ fn the_operators_file_is_read_and_the_engines_settings_stand_above_it() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    let wire = || git.wire_command(&repo, &policy);
+    let wire = || git.wire_command(&repo, &policy, &somewhere()).unwrap();
     assert_eq!(read(wire(), "http.proxy"), "http://proxy.example");
     assert_eq!(read(wire(), "core.hooksPath"), "/dev/null");
     assert_eq!(read(git.command(&repo), "http.proxy"), "");
@@ -211,10 +216,11 @@ fn the_operators_file_is_read_and_the_engines_settings_stand_above_it() {
 fn what_git_says_is_scrubbed_and_bounded() {
     let (_dir, repo, git) = bare();
     let mut policy = allowing(Protocol::Https);
-    policy.secrets = vec!["hush-hush".to_owned()];
+    policy.secrets.add("hush-hush");
     let mut lines = Vec::new();
     let output = git
-        .wire_command(&repo, &policy)
+        .wire_command(&repo, &policy, &somewhere())
+        .unwrap()
         .arg(format!("no-such-command-hush-hush{}", "x".repeat(100_000)))
         .run_watching(&Control::within(PATIENCE), &mut |line| {
             lines.push(line.to_owned());
@@ -231,6 +237,11 @@ fn bare() -> (TempDir, PathBuf, Git) {
     let repo = dir.path().join("a.git");
     git2::Repository::init_bare(&repo).unwrap();
     (dir, repo, Git::discover(None).unwrap())
+}
+
+/// A remote that has no credentials.
+fn somewhere() -> RemoteUrl {
+    "https://git.example/a.git".parse().unwrap()
 }
 
 fn allowing(protocol: Protocol) -> RemotePolicy {

@@ -57,6 +57,11 @@ pub struct LocalOptions {
     /// Where to answer /healthz, /readyz and /metrics, as 127.0.0.1:8790; nowhere, unless given
     #[arg(long, env = "BACKSTACK_LISTEN", value_name = "ADDRESS", value_parser = listen_address)]
     pub listen: Option<SocketAddr>,
+
+    /// User and password for each HTTP host: lines like https://user:password@host, as
+    /// git-credential-store has them; nobody else may read the file
+    #[arg(long, env = "BACKSTACK_CREDENTIALS", value_name = "FILE")]
+    pub credentials: Option<PathBuf>,
 }
 
 /// Why it could not start, or not go on. Each says what to do next.
@@ -139,6 +144,7 @@ impl LocalOptions {
         config.git = Some(git.program().to_owned());
         config.git_config = self.git_config;
         config.listen = self.listen;
+        config.credentials = self.credentials;
         if let Some(committer) = self.committer {
             config.committer = committer;
         }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use backstack_engine::EngineError;
-use backstack_engine::git::{Git, RemotePolicy};
+use backstack_engine::git::{CredentialFile, Git, RemotePolicy};
 use backstack_engine::mirror::MirrorStore;
 use backstack_producer::rows::Rows;
 use backstack_schemas::{ObjectId, RepoId, Timestamp};
@@ -41,10 +41,13 @@ impl Context {
         stream: ActionsStream,
         metrics: Arc<Metrics>,
     ) -> Result<Self, EngineError> {
+        let credentials = config.credentials.as_deref();
+        let credentials = credentials.map(CredentialFile::open).transpose()?;
         let policy = RemotePolicy {
             allow_protocols: config.allow_protocol.clone(),
             allow_hosts: config.allow_host.clone(),
             git_config: config.git_config.clone(),
+            credentials,
             ..RemotePolicy::default().inherit_environment()
         };
         let (dir, git, budget) = (

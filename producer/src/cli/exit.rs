@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use backstack_schemas::{InvalidId, JobId, RepoId};
 
+use super::render::clean_lines;
 use crate::ClientError;
 use crate::connect::ConnectError;
 use crate::topology::TopologyError;
@@ -53,11 +54,11 @@ impl Failure {
     pub(super) fn report(self) -> Exit {
         match self {
             Self::Input(problem) => {
-                eprintln!("error: {problem}");
+                eprintln!("error: {}", clean_lines(&problem));
                 Exit::BadInput
             }
             Self::Unavailable(problem) => {
-                eprintln!("error: {problem}");
+                eprintln!("error: {}", clean_lines(&problem));
                 Exit::Unavailable
             }
             Self::JobFailed => Exit::JobFailed,

@@ -13,7 +13,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::Session;
 use super::exit::Failure;
 use super::output::Output;
-use super::render::{self, clean};
+use super::render::{self, clean, clean_lines};
 use crate::client::JobUpdate;
 
 /// How often it is looked whether there is anything to say about the waiting itself.
@@ -173,7 +173,7 @@ impl Show {
     /// Says something that is no result.
     fn remark(&self, text: &str) {
         match self {
-            Self::Bar(_, bar) => bar.println(text),
+            Self::Bar(_, bar) => bar.println(clean_lines(text)),
             Self::Rows(out) | Self::Lines(out, _) => out.note(text),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use console::Term;
 use serde::Serialize;
 
-use super::render::Screen;
+use super::render::{Screen, clean_json, clean_lines};
 
 /// Standard output, and what stands at its other end.
 #[derive(Clone, Copy, Debug)]
@@ -53,7 +53,7 @@ impl Output {
 
     /// Prints a row as JSON, in one line.
     pub fn row<T: Serialize>(&self, row: &T) -> io::Result<()> {
-        self.text(&serde_json::to_string(row)?)
+        self.text(&clean_json(&serde_json::to_string(row)?))
     }
 
     /// Prints rows as JSON, one a line, at once.
@@ -63,14 +63,13 @@ impl Output {
     ) -> io::Result<()> {
         let mut stdout = io::BufWriter::new(io::stdout().lock());
         for row in rows {
-            serde_json::to_writer(&mut stdout, row)?;
-            stdout.write_all(b"\n")?;
+            writeln!(stdout, "{}", clean_json(&serde_json::to_string(row)?))?;
         }
         stdout.flush()
     }
 
     /// Says something that is no result, to a person.
     pub fn note(&self, text: &str) {
-        eprintln!("{text}");
+        eprintln!("{}", clean_lines(text));
     }
 }

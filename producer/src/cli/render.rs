@@ -145,15 +145,56 @@ impl Screen {
 /// The text without what a terminal would obey: control characters, and those that turn the direction
 /// of writing.
 pub fn clean(text: &str) -> Cow<'_, str> {
-    let acts = |c: char| {
-        c.is_control()
-            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
-    if text.contains(acts) {
-        Cow::Owned(text.replace(acts, "\u{fffd}"))
+    if text.contains(is_obeyed) {
+        Cow::Owned(text.replace(is_obeyed, "\u{fffd}"))
     } else {
         Cow::Borrowed(text)
     }
+}
+
+/// The same for text of several lines, which stay lines.
+pub fn clean_lines(text: &str) -> Cow<'_, str> {
+    let is_obeyed = |c: char| c != '\n' && is_obeyed(c);
+    if text.contains(is_obeyed) {
+        Cow::Owned(text.replace(is_obeyed, "\u{fffd}"))
+    } else {
+        Cow::Borrowed(text)
+    }
+}
+
+/// JSON that says the same and that a terminal obeys in nothing. Such characters can only be within
+/// strings, where each has a form of its own.
+pub fn clean_json(json: &str) -> Cow<'_, str> {
+    if !json.contains(is_obeyed) {
+        return Cow::Borrowed(json);
+    }
+    let mut clean = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_obeyed(c) {
+            clean.push_str(&format!("\\u{:04x}", u32::from(c)));
+        } else {
+            clean.push(c);
+        }
+    }
+    Cow::Owned(clean)
+}
+
+fn is_obeyed(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A name as a word of a command that somebody may copy into a shell; `None` where it cannot be typed.
+fn shell_word(name: &str) -> Option<Cow<'_, str>> {
+    if name.contains(is_obeyed) {
+        return None;
+    }
+    let is_plain = |c: char| c.is_alphanumeric() || "_./@%+=:,-".contains(c);
+    Some(if !name.is_empty() && name.chars().all(is_plain) {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(format!("'{}'", name.replace('\'', r"'\''")))
+    })
 }
 
 /// A length of time in its two largest units: `0.3s`, `42s`, `2m 5s`, `3h 10m`, `4d 2h`.
@@ -245,6 +286,30 @@ mod tests {
         );
         assert_eq!(clean("a\u{202e}b"), "a\u{fffd}b");
         assert_eq!(clean("plain é ✓"), "plain é ✓");
+    }
+
+    #[test]
+    fn json_says_the_same_and_is_obeyed_in_nothing() {
+        let text = "a\u{1b}[31m\u{9b}31m\u{7f}\u{202e}é";
+        let json = serde_json::to_string(&[text]).unwrap();
+        let clean = clean_json(&json);
+        assert_eq!(clean, r#"["a\u001b[31m\u009b31m\u007f\u202eé"]"#);
+        assert_eq!(serde_json::from_str::<Vec<String>>(&clean).unwrap(), [text]);
+        assert_eq!(clean_lines("a\nb\u{1b}c\r"), "a\nb\u{fffd}c\u{fffd}");
+    }
+
+    #[test]
+    fn a_copied_name_is_one_word_and_no_command() {
+        for (name, word) in [
+            ("feature/a-1.2", Some("feature/a-1.2")),
+            ("größe", Some("größe")),
+            ("a$(reboot)", Some("'a$(reboot)'")),
+            ("a;reboot", Some("'a;reboot'")),
+            ("it's`x`", Some(r"'it'\''s`x`'")),
+            ("a\u{202e}b", None),
+        ] {
+            assert_eq!(shell_word(name).as_deref(), word);
+        }
     }
 
     #[test]

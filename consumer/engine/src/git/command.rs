@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
+use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 
 use super::failure::Failure;
 use super::launch::Launch;
 use super::process::GitProcess;
+use super::scrub::scrub;
+use super::secrets::Secrets;
 use crate::control::Control;
 use crate::error::EngineError;
 
@@ -18,7 +21,7 @@ use crate::error::EngineError;
 ///
 /// [`Git::command`]: super::Git::command
 /// [`Git::wire_command`]: super::Git::wire_command
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 #[must_use]
 pub struct GitCommand {
     program: PathBuf,
@@ -26,7 +29,17 @@ pub struct GitCommand {
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
     input: Option<Vec<u8>>,
-    secrets: Vec<String>,
+    secrets: Secrets,
+}
+
+/// Without the environment, which may hold what nobody is to see.
+impl fmt::Debug for GitCommand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GitCommand")
+            .field("program", &self.program)
+            .field("arguments", &self.shown_arguments())
+            .finish_non_exhaustive()
+    }
 }
 
 impl GitCommand {
@@ -37,7 +50,7 @@ impl GitCommand {
             arguments: Vec::new(),
             environment: Vec::new(),
             input: None,
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 
@@ -79,8 +92,8 @@ impl GitCommand {
     }
 
     /// Texts to be taken out of what it prints to standard error.
-    pub fn secrets(mut self, secrets: &[String]) -> Self {
-        self.secrets.extend_from_slice(secrets);
+    pub fn secrets(mut self, secrets: &Secrets) -> Self {
+        self.secrets.add_all(secrets);
         self
     }
 
@@ -118,8 +131,14 @@ impl GitCommand {
         self.start(true, true)
     }
 
+    /// The arguments as a log may have them.
+    fn shown_arguments(&self) -> Vec<String> {
+        let shown = |argument: &OsString| scrub(&argument.to_string_lossy(), &self.secrets);
+        self.arguments.iter().map(shown).collect()
+    }
+
     fn start(self, with_input: bool, may_outlive_thread: bool) -> Result<GitProcess, EngineError> {
-        tracing::debug!(arguments = ?self.arguments, "git");
+        tracing::debug!(arguments = ?self.shown_arguments(), "git");
         let mut arguments = self.globals;
         arguments.extend(self.arguments);
         let environment: BTreeMap<_, _> = self.environment.into_iter().collect();
@@ -148,15 +167,27 @@ pub struct Output {
     /// The end of what it said to standard error, scrubbed; at most
     /// [`STDERR_KEPT`](super::STDERR_KEPT) before scrubbing.
     pub stderr: String,
+    secrets: Secrets,
 }
 
 impl Output {
-    pub(super) fn new(status: ExitStatus, stdout: Vec<u8>, stderr: String) -> Self {
+    pub(super) fn new(
+        status: ExitStatus,
+        stdout: Vec<u8>,
+        stderr: String,
+        secrets: Secrets,
+    ) -> Self {
         Self {
             status,
             stdout,
             stderr,
+            secrets,
         }
+    }
+
+    /// A text out of what it printed, scrubbed.
+    pub fn scrubbed(&self, text: &str) -> String {
+        scrub(text, &self.secrets)
     }
 
     /// Whether it exited with 0.

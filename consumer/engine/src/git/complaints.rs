@@ -1,21 +1,22 @@
 //! Standard error as it comes: bounded, in lines for progress, scrubbed of secrets.
 
 use super::scrub::scrub;
+use super::secrets::Secrets;
 
 /// How much of the end of standard error is kept.
 pub const STDERR_KEPT: usize = 64 * 1024;
 
 /// The tail of standard error for errors, its lines for progress.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Complaints {
     kept: Vec<u8>,
     /// What has come since the last [`report`](Self::report), up to [`STDERR_KEPT`].
     fresh: Vec<u8>,
-    secrets: Vec<String>,
+    secrets: Secrets,
 }
 
 impl Complaints {
-    pub(super) fn new(secrets: Vec<String>) -> Self {
+    pub(super) fn new(secrets: Secrets) -> Self {
         Self {
             kept: Vec::new(),
             fresh: Vec::new(),
@@ -44,6 +45,11 @@ impl Complaints {
     pub(super) fn tail(&self) -> String {
         scrub(&String::from_utf8_lossy(&self.kept), &self.secrets)
     }
+
+    /// Its secrets, for what the process says elsewhere.
+    pub(super) fn into_secrets(self) -> Secrets {
+        self.secrets
+    }
 }
 
 /// Appends, dropping from the front what exceeds [`STDERR_KEPT`].
@@ -67,7 +73,7 @@ mod tests {
 
     #[test]
     fn lines_come_when_they_are_whole() {
-        let mut complaints = Complaints::new(Vec::new());
+        let mut complaints = Complaints::new(Secrets::default());
         complaints.take(b"Receiving: 1%\rReceiv");
         assert_eq!(lines(&mut complaints), ["Receiving: 1%"]);
         complaints.take(b"ing: 2%\r\nerror: x");
@@ -78,7 +84,7 @@ mod tests {
 
     #[test]
     fn only_the_end_is_kept_and_no_secret_in_it() {
-        let mut complaints = Complaints::new(vec!["hush".to_owned()]);
+        let mut complaints = Complaints::new(["hush"].into_iter().collect());
         for _ in 0..3 {
             complaints.take(&[b'x'; STDERR_KEPT]);
         }

@@ -56,7 +56,7 @@ impl Failure {
 impl From<Failure> for EngineError {
     fn from(Failure { kind, said }: Failure) -> Self {
         match kind {
-            FailureKind::Auth => Self::RemoteAuthFailed(said),
+            FailureKind::Auth => Self::RemoteAuthFailed(with_advice(said)),
             FailureKind::Unreachable => Self::RemoteUnreachable(said),
             FailureKind::Rejected => Self::RemoteRejected(said),
             FailureKind::NotAllowed => Self::RemoteNotAllowed(with_advice(said)),
@@ -189,7 +189,8 @@ const TABLE: &[(FailureKind, &[&str])] = &[
     ),
 ];
 
-/// What can be done about a remote that is not allowed, where git does not say so itself.
+/// What can be done about a remote that is not allowed or wants credentials, where git does not say
+/// so itself.
 fn with_advice(said: String) -> String {
     let advice = if said.contains("dubious ownership") {
         "it belongs to another user of this machine; the operator can trust it with \
@@ -197,8 +198,10 @@ fn with_advice(said: String) -> String {
     } else if said.contains("mismatched algorithms") {
         "repositories with SHA-256 ids are not supported"
     } else if said.contains("returned error: 30") {
-        "the server redirects, which is not followed where --allow-host restricts hosts; use the \
-         URL it redirects to"
+        "the server redirects, which is not followed where --allow-host restricts hosts, or where \
+         --git-config has an http.extraHeader; use the URL it redirects to"
+    } else if said.contains("could not read Username") || said.contains("could not read Password") {
+        "the service has no password for this host; the operator can give it one with --credentials"
     } else {
         return said;
     };

@@ -19,17 +19,22 @@
 //! | the running process: pipes, deadline, kill | [`process`] |
 //! | how is it started, and ended with this one? | `launch` |
 //! | what does this failure mean? | [`failure`] |
-//! | where could a credential hide? | [`scrub`] |
+//! | which of its own programs may it not start? | `exec_path` |
+//! | how does git get a host's credential? | [`credentials`] |
+//! | where could a credential hide? | [`scrub`], [`secrets`] |
 //!
 //! [`Control`]: crate::Control
 
 pub mod command;
 mod complaints;
+pub mod credentials;
+mod exec_path;
 pub mod failure;
 mod launch;
 pub mod policy;
 pub mod process;
 pub mod scrub;
+pub mod secrets;
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -41,9 +46,13 @@ use std::process::Command;
 
 pub use command::{GitCommand, Output};
 pub use complaints::STDERR_KEPT;
+pub use credentials::CredentialFile;
 pub use failure::{Failure, FailureKind};
 pub use policy::RemotePolicy;
 pub use process::GitProcess;
+pub use secrets::Secrets;
+
+use backstack_schemas::RemoteUrl;
 
 use crate::error::EngineError;
 
@@ -62,6 +71,8 @@ pub struct Git {
     version: GitVersion,
     /// `PATH`, as git needs it to find ssh and its own helpers.
     path: Option<OsString>,
+    /// Where its own programs are, if not where it thinks.
+    exec_path: Option<PathBuf>,
 }
 
 impl Git {
@@ -97,6 +108,7 @@ impl Git {
             program,
             version,
             path,
+            exec_path: None,
         })
     }
 
@@ -115,9 +127,19 @@ impl Git {
         self.hardened(git_dir).env("GIT_ALLOW_PROTOCOL", "")
     }
 
-    /// A command in the bare repository `git_dir` that may talk to the remotes `policy` allows.
-    pub fn wire_command(&self, git_dir: &Path, policy: &RemotePolicy) -> GitCommand {
-        policy.apply(self.hardened(git_dir))
+    /// A command in the bare repository `git_dir` that may talk to remotes that `policy` allows, and
+    /// has the operator's credential for the host of `url`, if there is one, and for no other host.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Internal`] where the credentials cannot be used.
+    pub fn wire_command(
+        &self,
+        git_dir: &Path,
+        policy: &RemotePolicy,
+        url: &RemoteUrl,
+    ) -> Result<GitCommand, EngineError> {
+        policy.apply(self.hardened(git_dir), url)
     }
 
     /// What every command is given.
@@ -128,6 +150,9 @@ impl Git {
         }
         if let Some(path) = &self.path {
             command = command.env("PATH", path);
+        }
+        if let Some(path) = &self.exec_path {
+            command = command.env("GIT_EXEC_PATH", path);
         }
         // Naming the directory also spares the search for it and its check of the owner: the state
         // directory is the operator's, whoever owns the volume it is on.
@@ -149,6 +174,10 @@ const FIXED_ENVIRONMENT: &[(&str, &str)] = &[
     ("GIT_CONFIG_GLOBAL", "/dev/null"),
     ("GIT_ATTR_NOSYSTEM", "1"),
     ("GIT_NO_REPLACE_OBJECTS", "1"),
+    // A remote on this machine that lacks objects could name a program to bring them.
+    ("GIT_NO_LAZY_FETCH", "1"),
+    // What a pack claims of an object's size is believed before any of it has come.
+    ("GIT_ALLOC_LIMIT", "2g"),
     // An empty program is one that is never run.
     ("GIT_TERMINAL_PROMPT", "0"),
     ("GIT_ASKPASS", ""),
@@ -167,6 +196,9 @@ const FIXED_CONFIGURATION: &[(&str, &str)] = &[
     ("gc.autoDetach", "false"),
     ("maintenance.auto", "false"),
     ("protocol.version", "2"),
+    // A server may name other places to get objects from; none of them was allowed.
+    ("fetch.uriProtocols", ""),
+    ("transfer.bundleURI", "false"),
     // The style changes what git calls a clean merge.
     ("merge.conflictStyle", "merge"),
     ("merge.directoryRenames", "conflict"),

@@ -6,12 +6,16 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
+use std::fs;
 use std::path::PathBuf;
 
 use backstack_schemas::RemoteUrl;
 use backstack_schemas::remote::Protocol;
 
 use super::command::GitCommand;
+use super::credentials::CredentialFile;
+use super::secrets::Secrets;
 use crate::error::EngineError;
 
 /// The variables that a remote may need, as [`RemotePolicy::inherit_environment`] takes them over:
@@ -44,22 +48,26 @@ pub const INHERITED: &[&str] = &[
 ];
 
 /// What the operator allows git to talk to, and gives it for that.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct RemotePolicy {
     /// Protocols that may be used.
     pub allow_protocols: Vec<Protocol>,
     /// Hosts that may be talked to, in any case; `None` allows all. With a list, HTTP redirects
-    /// are not followed, since git cannot be told where they may lead.
+    /// are not followed, since git cannot be told where they may lead; nor are they where `git_config`
+    /// has a header to be sent, `http.extraHeader`.
     pub allow_hosts: Option<Vec<String>>,
     /// A git configuration file of the operator's, read in place of the user's by commands that
     /// talk to remotes: `credential.helper`, `http.*`, `core.sshCommand`, `safe.directory`. The
     /// engine's own settings stand above it. A credential helper there should only answer `get`:
     /// git tells one that stores to forget what a remote refused, if only for a moment.
     pub git_config: Option<PathBuf>,
+    /// User and password for each HTTP host.
+    pub credentials: Option<CredentialFile>,
     /// Variables for commands that talk to remotes; see [`INHERITED`].
     pub environment: Vec<(OsString, OsString)>,
-    /// Tokens that must never be shown, wherever git might print them.
-    pub secrets: Vec<String>,
+    /// Tokens that must never be shown, wherever git might print them, besides those that are in
+    /// `credentials`.
+    pub secrets: Secrets,
 }
 
 impl Default for RemotePolicy {
@@ -69,15 +77,24 @@ impl Default for RemotePolicy {
             allow_protocols: vec![Protocol::Https, Protocol::Ssh],
             allow_hosts: None,
             git_config: None,
+            credentials: None,
             environment: Vec::new(),
-            secrets: Vec::new(),
+            secrets: Secrets::default(),
         }
     }
 }
 
 impl RemotePolicy {
-    /// Takes over those of [`INHERITED`] that this process has.
+    /// Takes over those of [`INHERITED`] that this process has. What a proxy's address has for a
+    /// password is a secret from then on.
     pub fn inherit_environment(mut self) -> Self {
+        for name in INHERITED.iter().filter(|name| is_proxy(name)) {
+            if let Ok(value) = env::var(name)
+                && let Some((user, password)) = login(&value)
+            {
+                self.secrets.add_password(user, password);
+            }
+        }
         self.environment.extend(
             INHERITED
                 .iter()
@@ -125,21 +142,69 @@ impl RemotePolicy {
             .join(separator)
     }
 
-    /// Gives the command what it may use.
-    pub(super) fn apply(&self, mut command: GitCommand) -> GitCommand {
+    /// Whether the operator's configuration may hold a header, which git sends along with its second
+    /// request wherever a server has redirected the first to.
+    fn adds_headers(&self) -> bool {
+        let Some(file) = &self.git_config else {
+            return false;
+        };
+        // What it includes, or what cannot be read here, might as well.
+        let Ok(text) = fs::read(file) else {
+            return true;
+        };
+        let text = String::from_utf8_lossy(&text).to_ascii_lowercase();
+        text.contains("extraheader") || text.contains("[include")
+    }
+
+    /// Gives the command what it may use for that remote.
+    pub(super) fn apply(
+        &self,
+        mut command: GitCommand,
+        url: &RemoteUrl,
+    ) -> Result<GitCommand, EngineError> {
         for (name, value) in &self.environment {
             command = command.env(name, value);
         }
         if let Some(file) = &self.git_config {
             command = command.env("GIT_CONFIG_GLOBAL", file);
         }
-        if self.allow_hosts.is_some() {
+        if let Some(file) = &self.credentials
+            && let Some((key, helper)) = file.helper(url)
+        {
+            command = command.secrets(&file.secrets()?).config(&key, &helper);
+        }
+        if self.allow_hosts.is_some() || self.adds_headers() {
             command = command.config("http.followRedirects", "false");
         }
-        command
+        Ok(command
             .env("GIT_ALLOW_PROTOCOL", self.protocol_names(&[], ":"))
-            .secrets(&self.secrets)
+            .secrets(&self.secrets))
     }
+}
+
+/// Without the values of variables, which may hold what nobody is to see.
+impl fmt::Debug for RemotePolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let names: Vec<_> = self.environment.iter().map(|(name, _)| name).collect();
+        f.debug_struct("RemotePolicy")
+            .field("allow_protocols", &self.allow_protocols)
+            .field("allow_hosts", &self.allow_hosts)
+            .field("git_config", &self.git_config)
+            .field("credentials", &self.credentials)
+            .field("environment", &names)
+            .field("secrets", &self.secrets)
+            .finish()
+    }
+}
+
+fn is_proxy(variable: &str) -> bool {
+    variable.to_ascii_lowercase().ends_with("_proxy") && !variable.eq_ignore_ascii_case("no_proxy")
+}
+
+/// User and password in `http://user:password@host:port`, the scheme being optional.
+fn login(address: &str) -> Option<(&str, &str)> {
+    let rest = address.split_once("://").map_or(address, |(_, rest)| rest);
+    rest.rsplit_once('@')?.0.split_once(':')
 }
 
 #[cfg(test)]
@@ -181,6 +246,28 @@ mod tests {
             sentence.contains("--allow-protocol https,ssh,file"),
             "{sentence}"
         );
+    }
+
+    #[test]
+    fn no_secret_is_shown_and_a_proxys_password_is_one() {
+        let mut policy = RemotePolicy::default();
+        assert_eq!(
+            login("http://me:s3cret@proxy.example:3128"),
+            Some(("me", "s3cret"))
+        );
+        assert_eq!(login("me:s3@cret@proxy.example"), Some(("me", "s3@cret")));
+        assert_eq!(login("http://proxy.example:3128"), None);
+        policy.secrets.add_password("me", "s3cret");
+        policy.environment = vec![(
+            "https_proxy".into(),
+            "http://me:s3cret@proxy.example".into(),
+        )];
+        let shown = format!("{policy:?}");
+        assert!(
+            shown.contains("https_proxy") && !shown.contains("s3cret"),
+            "{shown}"
+        );
+        assert_eq!(INHERITED.iter().filter(|name| is_proxy(name)).count(), 5);
     }
 
     #[test]

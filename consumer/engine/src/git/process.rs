@@ -25,6 +25,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 use super::command::Output;
 use super::complaints::Complaints;
 use super::launch::Launch;
+use super::secrets::Secrets;
 use crate::control::Control;
 use crate::error::EngineError;
 
@@ -39,6 +40,9 @@ const TICK_WITHOUT_PIDFD: Duration = Duration::from_millis(5);
 
 /// Most that is read at a time before the control is looked at again.
 const READ_BURST: usize = 4 * 1024 * 1024;
+
+/// Most that a command may print; the refs of a remote with half a million branches are less.
+const MOST_PRINTED: usize = 64 * 1024 * 1024;
 
 /// A git process with its pipes; see the module for how it is bounded.
 #[derive(Debug)]
@@ -58,7 +62,7 @@ pub struct GitProcess {
 }
 
 impl GitProcess {
-    pub(super) fn start(launch: Launch, secrets: Vec<String>) -> io::Result<Self> {
+    pub(super) fn start(launch: Launch, secrets: Secrets) -> io::Result<Self> {
         let launched = launch.start()?;
         Ok(Self {
             pid: launched.pid,
@@ -125,7 +129,8 @@ impl GitProcess {
     /// # Errors
     ///
     /// What the control says, after the process has been killed; [`EngineError::Internal`] where
-    /// reading or waiting fails. An exit status other than 0 is no error here.
+    /// reading or waiting fails, or where it prints more than 64 MiB, upon which it is killed. An exit
+    /// status other than 0 is no error here.
     pub fn finish(self, control: &Control) -> Result<Output, EngineError> {
         self.finish_watching(control, &mut |_| {})
     }
@@ -146,6 +151,13 @@ impl GitProcess {
                 self.stdin = None;
             }
             self.complaints.report(watch);
+            if self.received.len() > MOST_PRINTED {
+                self.end_group();
+                return Err(EngineError::Internal(
+                    "git printed more than 64 MiB and was stopped; has the remote that many branches?"
+                        .to_owned(),
+                ));
+            }
         }
         self.drain()?;
         self.complaints.report(watch);
@@ -154,6 +166,7 @@ impl GitProcess {
             status,
             std::mem::take(&mut self.received),
             self.complaints.tail(),
+            std::mem::take(&mut self.complaints).into_secrets(),
         ))
     }
 

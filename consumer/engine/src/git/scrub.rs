@@ -1,20 +1,32 @@
-//! Takes credentials out of what git, ssh and remotes print. Pure.
+//! Takes credentials, and what a terminal would obey, out of what git, ssh and remotes print. Pure.
+
+use super::secrets::Secrets;
 
 /// What stands where a credential was.
 const HIDDEN: &str = "***";
 
-/// Text with no user part in any URL, no authorization header, and none of `secrets`.
+/// Text with no user part in any URL, no authorization header, none of `secrets`, and no control
+/// characters but those that end lines.
 ///
 /// The whole user part goes, not only a password: a token is often given as the user.
-pub fn scrub(text: &str, secrets: &[String]) -> String {
-    let mut clean = without_headers(&without_user_parts(text));
-    // The longest first, so that a secret within another leaves no rest of it.
-    let mut secrets: Vec<&String> = secrets.iter().filter(|s| !s.trim().is_empty()).collect();
-    secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
-    for secret in secrets {
-        clean = clean.replace(secret.as_str(), HIDDEN);
+pub fn scrub(text: &str, secrets: &Secrets) -> String {
+    // What a control character splits must not pass for two halves that are no secret; what remains
+    // in its place is no part of any.
+    let mut clean = without_headers(&without_user_parts(&without_controls(text)));
+    for secret in secrets.longest_first() {
+        clean = clean.replace(secret, HIDDEN);
     }
     clean
+}
+
+/// The text with a mark in place of each character that a terminal would obey: control characters,
+/// and those that turn the direction of writing.
+fn without_controls(text: &str) -> String {
+    let acts = |c: char| {
+        (c.is_control() && !matches!(c, '\n' | '\r' | '\t'))
+            || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.replace(acts, "\u{fffd}")
 }
 
 /// `scheme://user:password@host` as `scheme://***@host`.
@@ -98,14 +110,25 @@ mod tests {
             ("nothing here", "nothing here"),
             ("://", "://"),
         ] {
-            assert_eq!(scrub(printed, &[]), clean);
+            assert_eq!(scrub(printed, &Secrets::default()), clean);
         }
     }
 
     #[test]
     fn hides_the_operators_tokens_wherever_they_are() {
-        let secrets = ["tok".to_owned(), "token-1".to_owned(), String::new()];
+        let secrets: Secrets = ["tok", "token-1", ""].into_iter().collect();
         assert_eq!(scrub("got token-1 and tok", &secrets), "got *** and ***");
+    }
+
+    #[test]
+    fn hides_what_a_terminal_would_obey() {
+        assert_eq!(
+            scrub(
+                "a\u{1b}[2Jb\u{9b}31m\r\n\tc\u{202e}d\0",
+                &Secrets::default()
+            ),
+            "a\u{fffd}[2Jb\u{fffd}31m\r\n\tc\u{fffd}d\u{fffd}"
+        );
     }
 
     proptest! {
@@ -114,14 +137,14 @@ mod tests {
             before in "[^@:/]{0,8}", user in "[a-z]{0,4}", password in "[A-Z0-9:@]{6,9}", after in "[^@]{0,9}",
         ) {
             let text = format!("{before} https://{user}:{password}@host/{after}");
-            let clean = scrub(&text, &[]);
+            let clean = scrub(&text, &Secrets::default());
             let password_shown = format!("{password}@");
             prop_assert!(!clean.contains(&password_shown), "{}", clean);
         }
 
         #[test]
         fn never_panics(text in ".*", secret in ".*") {
-            scrub(&text, &[secret]);
+            scrub(&text, &[secret].into_iter().collect());
         }
     }
 }

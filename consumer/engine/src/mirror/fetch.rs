@@ -23,6 +23,9 @@ pub(super) const WANTED: &str = "refs/backstack/wanted/";
 /// How many ids that the remote does not have may be found out one by one.
 const MOST_REFUSALS: usize = 16;
 
+/// Most branches that a remote may have: each is a row, and all are in memory for a moment.
+const MOST_BRANCHES: usize = 100_000;
+
 /// What a fetch saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Fetched {
@@ -55,7 +58,7 @@ impl Mirror {
         let changes = match self.fetch_once(control, progress)? {
             Ok(changes) => changes,
             Err(failure) if failure.kind == FailureKind::MirrorBroken => {
-                tracing::warn!(url = %self.url, said = %failure.said, "healing the mirror");
+                tracing::warn!(url = self.url.without_user(), said = %failure.said, "healing the mirror");
                 self.heal(control)?;
                 self.fetch_once(control, progress)?
                     .map_err(EngineError::from)?
@@ -92,7 +95,7 @@ impl Mirror {
     /// As [`fetch`](Self::fetch).
     pub fn default_branch(&self, control: &Control) -> Result<Option<BranchName>, EngineError> {
         let output = self
-            .wire()
+            .wire()?
             .args(["ls-remote", "--symref", "--end-of-options"])
             .arg(self.url.as_str())
             .arg("HEAD")
@@ -122,7 +125,7 @@ impl Mirror {
                 return Ok(missing);
             }
             let url = OsStr::new(self.url.as_str());
-            let command = wanting(self.wire(), wanted.iter().copied(), url);
+            let command = wanting(self.wire()?, wanted.iter().copied(), url);
             let output = self.noting_interruption(command.run(control))?;
             if output.success() {
                 return Ok(missing);
@@ -148,7 +151,7 @@ impl Mirror {
         control: &Control,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Result<Vec<Change>, Failure>, EngineError> {
-        let command = quietly_fetching(self.wire())
+        let command = quietly_fetching(self.wire()?)
             .args(["--dry-run", "--porcelain", "--prune", "--progress"])
             .arg("--end-of-options")
             .arg(self.url.as_str())
@@ -182,6 +185,12 @@ impl Mirror {
                 }
                 None => refs.remove(&name),
             }
+        }
+        let branches = refs.heads().count();
+        if branches > MOST_BRANCHES {
+            return Err(EngineError::RemoteNotAllowed(format!(
+                "the remote has {branches} branches; no more than {MOST_BRANCHES} are fetched"
+            )));
         }
         self.write_refs(refs)
     }

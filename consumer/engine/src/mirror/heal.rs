@@ -133,13 +133,13 @@ fn note(path: &Path, text: &[u8]) -> io::Result<()> {
 /// Makes everything that must be there and is not as it must be.
 fn lay_out(path: &Path, url: &RemoteUrl) -> io::Result<()> {
     if !path.join("HEAD").exists() {
-        tracing::info!(%url, mirror = %path.display(), "making a mirror");
+        tracing::info!(url = url.without_user(), mirror = %path.display(), "making a mirror");
     }
     for dir in ["objects/info", "objects/pack", "refs/heads", "info"] {
         fs::create_dir_all(path.join(dir))?;
     }
     remove_loose_heads(path)?;
-    let description = format!("Mirror of {url}\n");
+    let description = format!("Mirror of {}\n", url.without_user());
     for (name, text) in [
         ("config", CONFIG),
         ("HEAD", HEAD),
@@ -296,9 +296,14 @@ pub(super) fn save_pins(
     }
     lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
     let pinned = pins_of(&old);
-    let saved = save(store, &old, path, &pinned, control)?;
+    let saved = save(store, &old, path, url, &pinned, control)?;
     let pinned = pinned.len();
-    tracing::warn!(%url, pinned, saved, "pinned commits saved from the damaged mirror");
+    tracing::warn!(
+        url = url.without_user(),
+        pinned,
+        saved,
+        "pinned commits saved from the damaged mirror"
+    );
     store.trash(&old)?;
     store.empty_trash();
     Ok(())
@@ -319,6 +324,7 @@ fn save(
     store: &MirrorStore,
     old: &Path,
     new: &Path,
+    url: &RemoteUrl,
     ids: &[ObjectId],
     control: &Control,
 ) -> Result<usize, EngineError> {
@@ -327,7 +333,7 @@ fn save(
             allow_protocols: vec![Protocol::File],
             ..RemotePolicy::default()
         };
-        let command = store.git().wire_command(new, &policy);
+        let command = store.git().wire_command(new, &policy, url)?;
         let command = super::fetch::wanting(command, ids.iter().copied(), old.as_os_str());
         Ok(command.run(control)?.success())
     };

@@ -116,9 +116,9 @@ impl Mirror {
     }
 
     /// A command in it that may talk to its remote.
-    fn wire(&self) -> GitCommand {
+    fn wire(&self) -> Result<GitCommand, EngineError> {
         self.git()
-            .wire_command(&self.path, self.in_use.store().policy())
+            .wire_command(&self.path, self.in_use.store().policy(), &self.url)
     }
 
     /// Notes that a command was killed, which may have left locks and half files.

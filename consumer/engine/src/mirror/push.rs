@@ -15,7 +15,7 @@ use super::report::{Seen, Verdict, compare, judge, parse};
 use crate::control::Control;
 use crate::error::EngineError;
 use crate::git::failure::last_words;
-use crate::git::{FailureKind, Output};
+use crate::git::{FailureKind, GitCommand, Output};
 
 /// A branch to be moved on the remote.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,7 @@ impl Mirror {
         if updates.is_empty() {
             return Ok(Pushed::All);
         }
-        let output = self.noting_interruption(self.push_command(updates).run(control))?;
+        let output = self.noting_interruption(self.push_command(updates)?.run(control))?;
         let pushed = if output.success() {
             Pushed::All
         } else {
@@ -86,11 +86,12 @@ impl Mirror {
         Ok(pushed)
     }
 
-    fn push_command(&self, updates: &[RefUpdate]) -> crate::git::GitCommand {
+    fn push_command(&self, updates: &[RefUpdate]) -> Result<GitCommand, EngineError> {
         let lease =
             |u: &RefUpdate| format!("--force-with-lease={}:{}", u.branch.full_ref(), u.from);
         let refspec = |u: &RefUpdate| format!("{}:{}", u.to, u.branch.full_ref());
-        self.wire()
+        Ok(self
+            .wire()?
             .args([
                 "push",
                 "--atomic",
@@ -103,7 +104,7 @@ impl Mirror {
             .args(updates.iter().map(lease))
             .arg("--end-of-options")
             .arg(self.url.as_str())
-            .args(updates.iter().map(refspec))
+            .args(updates.iter().map(refspec)))
     }
 
     /// What a push that failed comes to.
@@ -119,12 +120,13 @@ impl Mirror {
             Verdict::Refused(refusals) => Ok(Pushed::Refused(
                 refusals
                     .into_iter()
-                    .map(|refusal| with_remote_words(refusal, &output.stderr))
+                    .map(|refusal| with_remote_words(refusal, output))
                     .collect(),
             )),
             Verdict::WholeRefused => Err(EngineError::RemoteRejected(said())),
             Verdict::NotStored(reason) => Err(EngineError::Internal(format!(
-                "the remote could not store the push ({reason}): {}",
+                "the remote could not store the push ({}): {}",
+                output.scrubbed(&reason),
                 said()
             ))),
             Verdict::Silent => match output.failure() {
@@ -148,7 +150,7 @@ impl Mirror {
     /// Compares the remote's refs with the updates.
     fn look(&self, updates: &[RefUpdate], control: &Control) -> Result<Seen, EngineError> {
         let output = self
-            .wire()
+            .wire()?
             .args(["ls-remote", "--end-of-options"])
             .arg(self.url.as_str())
             .arg("refs/heads/*")
@@ -194,8 +196,11 @@ fn unchanged(updates: &[RefUpdate], output: &Output) -> EngineError {
 }
 
 /// The refusal with the line of the remote's that names its branch, or the only other one.
-fn with_remote_words(refusal: Refusal, stderr: &str) -> Refusal {
-    let words: Vec<&str> = stderr
+fn with_remote_words(refusal: Refusal, output: &Output) -> Refusal {
+    // Git prints the reason on standard output, as it came.
+    let reason: String = output.scrubbed(&refusal.reason).chars().take(300).collect();
+    let words: Vec<&str> = output
+        .stderr
         .split(['\n', '\r'])
         .filter_map(|line| line.strip_prefix("remote: "))
         .map(str::trim)
@@ -203,11 +208,11 @@ fn with_remote_words(refusal: Refusal, stderr: &str) -> Refusal {
         .take(5)
         .collect();
     if words.is_empty() {
-        return refusal;
+        return Refusal { reason, ..refusal };
     }
     let text: String = words.join("; ").chars().take(300).collect();
     Refusal {
-        reason: format!("{}: {text}", refusal.reason),
+        reason: format!("{reason}: {text}"),
         ..refusal
     }
 }

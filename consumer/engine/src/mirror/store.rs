@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!  <state>/lock                               held while a process runs; its pid inside
+//!  <state>/git-core/                          links to git's own programs, but for what it must not start
 //!  <state>/mirrors/<repo>.<hash of URL>.git   one mirror for each repository and URL
 //!  <state>/mirrors/.trash/                    what is being deleted
 //! ```
@@ -78,6 +79,7 @@ impl MirrorStore {
         let lock = lock(state_dir)?;
         let mirrors = state_dir.join("mirrors");
         make_private(&mirrors)?;
+        let git = git.fenced(&state_dir.join("git-core"))?;
         let store = Self(Arc::new(Shared {
             mirrors,
             git,
@@ -108,6 +110,7 @@ impl MirrorStore {
         control: &Control,
     ) -> Result<Mirror, EngineError> {
         self.policy().check(url)?;
+        self.check_outside(url)?;
         let path = self.directory(repo, url);
         let in_use = self.take(repo, &path, control)?;
         let repository = heal::open(self, &path, url, control)?;
@@ -257,6 +260,23 @@ impl MirrorStore {
                 .collect()
         };
         read().map_err(|error| io_error("reading", dir, &error))
+    }
+
+    /// Refuses a remote that is in the state directory: a push there would go to a mirror, or to what
+    /// keeps mirrors in order.
+    fn check_outside(&self, url: &RemoteUrl) -> Result<(), EngineError> {
+        let Some(path) = url.path_on_this_machine() else {
+            return Ok(());
+        };
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let state_dir = self.0.mirrors.parent().unwrap_or(&self.0.mirrors);
+        if real(Path::new(&path)).starts_with(real(state_dir)) {
+            return Err(EngineError::RemoteNotAllowed(format!(
+                "the remote {url} is in the service's own state directory; name the repository it \
+                 was made from"
+            )));
+        }
+        Ok(())
     }
 
     fn directory(&self, repo: &RepoId, url: &RemoteUrl) -> PathBuf {

@@ -3,12 +3,16 @@
 use backstack_schemas::outcome::{ConflictKind, DropReason, MergedHow, SkipReason};
 use backstack_schemas::{ErrorCode, Job};
 
+use super::shell_word;
+
 /// What a person can do about a job that ended in this error; `None` where nothing can be said.
 pub fn after_error(job: &Job) -> Option<String> {
     let repo = &job.spec.repo;
     let id = job.spec.job_id;
     let branch = job.spec.branch.as_ref();
-    let named = branch.map_or_else(|| "<branch>".to_owned(), ToString::to_string);
+    // Somebody may copy the command, and a branch may be named by anybody.
+    let named = branch.and_then(|branch| shell_word(branch.as_str()));
+    let named = named.as_deref().unwrap_or("<branch>");
     let code = job.error.as_ref()?.code;
     Some(match code {
         ErrorCode::UnknownRepo => format!("add it first: backstack repo add {repo} <url>"),
@@ -40,7 +44,7 @@ pub fn after_error(job: &Job) -> Option<String> {
                 .to_owned()
         }
         ErrorCode::RemoteAuthFailed => {
-            "give the service credentials for the remote, then retry".to_owned()
+            "give the service credentials for the remote (backstackd run --credentials FILE), then retry".to_owned()
         }
         ErrorCode::RemoteRejected => {
             "see what the remote's hooks or branch protection want, then retry".to_owned()

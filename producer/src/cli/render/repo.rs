@@ -10,9 +10,10 @@ pub fn repo_table(repos: &[Repository], screen: Screen, now: Timestamp) -> Strin
     for repo in repos {
         table.row([
             screen.bold(repo.repo.as_str()),
-            repo.trunk
-                .as_ref()
-                .map_or_else(|| screen.dim("not known yet"), ToString::to_string),
+            repo.trunk.as_ref().map_or_else(
+                || screen.dim("not known yet"),
+                |trunk| clean(trunk.as_str()).into_owned(),
+            ),
             sync_words(repo, screen, now),
             clean(repo.remote_url.as_str()).into_owned(),
         ]);
