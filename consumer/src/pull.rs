@@ -187,7 +187,6 @@ impl Pulls {
             .answered(&source.consumer, Some(why.to_owned()));
         runner.metrics.pulls_refused.inc();
         runner.guard.look_soon();
-        tracing::warn!(source.consumer, why, "a pull was refused");
     }
 
     /// How long the server keeps a pull that nothing answers.

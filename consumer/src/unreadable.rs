@@ -36,11 +36,16 @@ enum NoAnswer {
 
 /// Looks through the queue after every connection but the first, until the worker drains.
 pub async fn watch_for_unreadable(runner: Arc<Runner>, mut connections: watch::Receiver<u64>) {
-    let mut floor = 1;
+    let generation = runner.guard.generation();
+    let (mut floor, mut of) = (1, generation.now());
     loop {
         tokio::select! {
             made = connections.wait_for(|made| *made > 1) => if made.is_err() { return },
             () = runner.drain.cancelled() => return,
+        }
+        // In a stream that was made anew, nothing was looked at yet.
+        if of != generation.now() {
+            (floor, of) = (1, generation.now());
         }
         while let Err(error) = remove_unreadable(&runner, &mut floor).await {
             tracing::debug!(%error, floor, "looking for unreadable messages goes on");

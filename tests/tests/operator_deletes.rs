@@ -10,6 +10,7 @@ use backstack_tests::gate::Arrived;
 use backstack_tests::rows::DEADLINE;
 use backstack_tests::{Gate, Options, Remote, Worker, World};
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 const LISTEN: &str = "--listen=127.0.0.1:0";
@@ -318,6 +319,53 @@ async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_th
     world.queue_empty().await;
     let replaced = worker.metric("backstack_streams_replaced_total").await;
     assert_eq!(replaced, Some(1.0));
+}
+
+/// The same for messages that no client can read, of which each is looked at once only.
+#[tokio::test]
+async fn what_cannot_be_read_is_found_in_a_queue_that_was_made_anew_too() {
+    let world = impatient().await;
+    let worker = Worker::start(&world, &[]).await;
+    publish_unreadable(&world, "one").await;
+    world.stored_when(&world.topology().dead_stream(), 1).await;
+    let _remote = world.repo("web").await;
+    assert_completed(&world.run("web", "sync_repo", "").await);
+    delete_stream(&world, QUEUE).await;
+    said(&worker, "is missing").await;
+    make_missing(&world).await;
+    said(&worker, "the work queue was deleted and made anew").await;
+    // It has the sequence of the first one, and is another letter all the same.
+    publish_unreadable(&world, "other").await;
+    world.queue_empty().await;
+    let letters = world.dead_letters().await;
+    let payloads: Vec<_> = letters
+        .iter()
+        .map(|letter| letter.payload.as_slice())
+        .collect();
+    assert_eq!(payloads, [&b"one"[..], b"other"]);
+    assert_completed(&world.run("web", "sync_repo", "").await);
+}
+
+/// A message with a header that is no text.
+async fn publish_unreadable(world: &World, payload: &str) {
+    let address = world.nats_url().trim_start_matches("nats://").to_owned();
+    let stream = tokio::net::TcpStream::connect(address).await;
+    let mut stream = BufReader::new(stream.expect("a connection"));
+    let header = b"NATS/1.0\r\nA: \xff\r\n\r\n";
+    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
+    let (head, all) = (header.len(), header.len() + payload.len());
+    let line = format!("HPUB backstack.actions.web.sync_repo {head} {all}\r\n");
+    bytes.extend_from_slice(line.as_bytes());
+    bytes.extend_from_slice(header);
+    bytes.extend_from_slice(payload.as_bytes());
+    bytes.extend_from_slice(b"\r\nPING\r\n");
+    stream.write_all(&bytes).await.expect("a connection");
+    let mut line = String::new();
+    while line != "PONG\r\n" {
+        line.clear();
+        let read = stream.read_line(&mut line).await.expect("a connection");
+        assert!(read > 0 && !line.starts_with("-ERR"), "refused: {line}");
+    }
 }
 
 /// The repository's row tells up to which sequence its branches are synced, in a stream that is no more.
