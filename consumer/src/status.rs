@@ -195,7 +195,10 @@ impl JobRow {
                 }
                 Judgement::Cancel => {
                     if stored.try_write(JobEvent::Cancel).await? {
-                        return Ok(Begin::Ended(Box::new(stored.job)));
+                        return Ok(Begin::Ended {
+                            job: Box::new(stored.job),
+                            by_us: true,
+                        });
                     }
                 }
                 Judgement::Start => {
