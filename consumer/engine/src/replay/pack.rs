@@ -154,7 +154,48 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn git_finds_nothing_wrong_with_any_pack_and_reads_all_of_it(
+            contents in vec((vec(any::<u8>(), 0..30), 1usize..1_000), 1..12),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let repo = git2::Repository::init_bare(dir.path()).unwrap();
+            let contents: Vec<Vec<u8>> = contents.into_iter().map(|(part, times)| part.repeat(times)).collect();
+            let mut objects: Vec<Packed> = contents
+                .iter()
+                .map(|data| Packed {
+                    id: super::super::objects::hash(ObjectType::Blob, data).unwrap(),
+                    kind: ObjectType::Blob,
+                    data,
+                })
+                .collect();
+            objects.sort_by_key(|object| object.id);
+            objects.dedup_by_key(|object| object.id);
+            write(&dir.path().join("objects"), &objects).unwrap();
+            for object in &objects {
+                let id = git2::Oid::from_bytes(object.id.as_bytes()).unwrap();
+                prop_assert!(repo.find_blob(id).unwrap().content() == object.data);
+            }
+            let pack = fs::read_dir(dir.path().join("objects/pack"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .find(|path| path.extension().is_some_and(|end| end == "idx"));
+            let verified = std::process::Command::new("git")
+                .arg("verify-pack")
+                .arg(pack.unwrap())
+                .output()
+                .unwrap();
+            prop_assert!(verified.status.success(), "{verified:?}");
+        }
+    }
 
     #[test]
     fn git_reads_what_was_written() {
