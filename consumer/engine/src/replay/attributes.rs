@@ -129,7 +129,7 @@ impl ContentRules {
         &mut self,
         above: &mut Vec<Arc<AttributesFile>>,
         directory: &Tree,
-        objects: &Objects,
+        objects: &mut Objects,
     ) -> Result<(), EngineError> {
         let file = match directory.get(FILE_NAME) {
             Ok(Some(item)) if item.is_file() => self.file(item.id, objects)?,
@@ -156,7 +156,7 @@ impl ContentRules {
     fn file(
         &mut self,
         id: ObjectId,
-        objects: &Objects,
+        objects: &mut Objects,
     ) -> Result<Arc<AttributesFile>, EngineError> {
         if let Some(file) = self.parsed.get(&id) {
             return Ok(Arc::clone(file));

@@ -18,6 +18,9 @@ use tempfile::NamedTempFile;
 
 use super::zlib::Deflater;
 
+/// So many bytes are written at once: what is written next is then still near the processor.
+const CHUNK: usize = 128 * 1024;
+
 /// An object to be written.
 pub(super) struct Packed<'a> {
     pub id: ObjectId,
@@ -66,7 +69,7 @@ fn temporary(dir: &Path, prefix: &str) -> io::Result<NamedTempFile> {
 fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Indexed>, [u8; 20])> {
     let count = u32::try_from(objects.len()).map_err(io::Error::other)?;
     let mut sum = Sha1::new();
-    let mut buffer = Vec::with_capacity(1 << 20);
+    let mut buffer = Vec::with_capacity(2 * CHUNK);
     buffer.extend_from_slice(b"PACK\0\0\0\x02");
     buffer.extend_from_slice(&count.to_be_bytes());
     let mut written = 0;
@@ -81,7 +84,7 @@ fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Index
             crc: crc32fast::hash(&buffer[start..]),
             offset: written + start as u64,
         });
-        if buffer.len() >= 1 << 20 {
+        if buffer.len() >= CHUNK {
             sum.update(&buffer);
             out.write_all(&buffer)?;
             written += buffer.len() as u64;
