@@ -102,6 +102,9 @@ fn bench(criterion: &mut Criterion) {
     moved.branches.get_mut(&moved.trunk).unwrap().head = Some(ahead);
 
     let control = Control::unbounded();
+    criterion.bench_function("opening the repository", |bencher| {
+        bencher.iter(|| Repository::open_bare(dir.path()).unwrap());
+    });
     for (what, stack, replays) in [
         ("300 branches, nothing to do", &still, 0),
         (

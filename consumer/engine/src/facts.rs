@@ -221,3 +221,21 @@ fn first_line(bytes: &[u8]) -> String {
 fn small(count: usize) -> u32 {
     u32::try_from(count).unwrap_or(u32::MAX)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_shown_as_one_short_line(bytes in any::<Vec<u8>>(), text in "(?s).{0,600}") {
+            for bytes in [bytes.as_slice(), text.as_bytes()] {
+                let shown = first_line(bytes);
+                prop_assert!(shown.chars().count() <= MAX_TEXT);
+                prop_assert!(!shown.contains(|c: char| c.is_control()));
+            }
+        }
+    }
+}

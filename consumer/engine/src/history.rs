@@ -287,6 +287,8 @@ fn missing(id: ObjectId) -> EngineError {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     const SIGNED: &str = "tree 4b825dc642cb6eb9a060e54bf8d69288fbee4904
@@ -336,6 +338,40 @@ body
             &SIGNED.replace("author A", "writer A"),
         ] {
             assert_eq!(CommitFacts::parse(damaged.as_bytes()), None, "{damaged}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_commit_is_read_as_libgit2_reads_it(
+            parents in proptest::collection::vec(any::<[u8; 20]>(), 0..4),
+            name in "[A-Za-zé.]{1,12}", subject in "[!-~é]([ -~é]{0,20}[!-~é])?", body in "[ -~\n]{0,30}",
+        ) {
+            let mut raw = format!("tree {}\n", "4b825dc642cb6eb9a060e54bf8d69288fbee4904");
+            for parent in &parents {
+                raw += &format!("parent {}\n", ObjectId::from_bytes(*parent));
+            }
+            raw += &format!("author {name} <a@x> 5 +0100\ncommitter C <c@x> 6 +0000\n\n{subject}\n\n{body}");
+            let facts = CommitFacts::parse(raw.as_bytes()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let repo = Repository::init_bare(dir.path()).unwrap();
+            let written = repo.odb().unwrap().write(git2::ObjectType::Commit, raw.as_bytes()).unwrap();
+            let theirs = repo.find_commit(written).unwrap();
+            let ids: Vec<String> = theirs.parent_ids().map(|id| id.to_string()).collect();
+            prop_assert_eq!(facts.parents.iter().map(ToString::to_string).collect::<Vec<_>>(), ids);
+            prop_assert_eq!(facts.tree.to_string(), theirs.tree_id().to_string());
+            prop_assert_eq!(facts.author_name().to_vec(), format!("{name} <a@x>").into_bytes());
+            prop_assert_eq!(Some(facts.subject.as_slice()), theirs.summary_bytes());
+        }
+
+        #[test]
+        fn reading_a_commit_never_panics(bytes in any::<Vec<u8>>(), text in "[a-z 0-9<>\n]{0,120}", cut in 0usize..400) {
+            let known = &SIGNED.as_bytes()[..cut.min(SIGNED.len())];
+            for rest in [bytes.as_slice(), text.as_bytes()] {
+                if let Some(facts) = CommitFacts::parse(&[known, rest].concat()) {
+                    facts.author_name();
+                }
+            }
         }
     }
 }

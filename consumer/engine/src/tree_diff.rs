@@ -227,3 +227,35 @@ pub(crate) fn object_id(oid: Oid) -> Result<ObjectId, EngineError> {
     })?;
     Ok(ObjectId::from_bytes(bytes))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_tree_is_read_as_written_and_nothing_panics(
+            entries in vec(("[1-7][0-7]{4,5}", vec(1..=u8::MAX, 1..9), any::<[u8; 20]>()), 0..6), bytes in any::<Vec<u8>>(),
+        ) {
+            let mut raw = Vec::new();
+            for (mode, name, id) in &entries {
+                for part in [mode.as_bytes(), b" ", name, b"\0", id] {
+                    raw.extend_from_slice(part);
+                }
+            }
+            let mut left = Raw(&raw);
+            for (mode, name, id) in &entries {
+                let read = left.next().unwrap().unwrap();
+                prop_assert_eq!(read.name, name);
+                prop_assert_eq!(format!("{:o}", read.entry.mode), mode.clone());
+                prop_assert_eq!(read.entry.id.as_bytes(), id);
+            }
+            prop_assert!(left.next().unwrap().is_none());
+            let mut left = Raw(&bytes);
+            while let Ok(Some(_)) = left.next() {}
+        }
+    }
+}

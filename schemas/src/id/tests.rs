@@ -134,7 +134,56 @@ fn a_derived_id_depends_on_stream_sequence_and_time() {
     }
 }
 
+/// Valid branch names, most of them with bytes that a key has to escape.
+fn branch_name() -> impl Strategy<Value = BranchName> {
+    let part = "[a-zA-Z0-9_=.,@!é漢🦀-]{1,8}";
+    proptest::collection::vec(part, 1..4)
+        .prop_map(|parts| parts.join("/"))
+        .prop_filter_map("git takes no such name", |name| name.parse().ok())
+}
+
 proptest! {
+    #[test]
+    fn every_branch_has_one_key_and_every_key_one_branch(one in branch_name(), other in branch_name()) {
+        let key = one.to_key();
+        let plain = |b: u8| b.is_ascii_alphanumeric() || b"_/-".contains(&b);
+        prop_assert!(key.bytes().all(|b| plain(b) || b == b'='), "{}", key);
+        prop_assert_eq!(BranchName::from_key(&key), Ok(one.clone()));
+        prop_assert_eq!(one == other, key == other.to_key());
+        // Each byte by itself, as the contract says.
+        let by_bytes: String = one
+            .as_str()
+            .bytes()
+            .map(|b| if plain(b) { char::from(b).to_string() } else { format!("={b:02X}") })
+            .collect();
+        prop_assert_eq!(&key, &by_bytes);
+        prop_assert!(key.len() <= 3 * MAX_BRANCH_BYTES);
+    }
+
+    #[test]
+    fn a_key_that_is_spelt_otherwise_is_refused(branch in branch_name(), at: prop::sample::Index, byte in 0u8..128) {
+        let key = branch.to_key();
+        let mut other = key.clone().into_bytes();
+        other[at.index(key.len())] = byte;
+        // What was changed is either refused or names another branch.
+        if let Ok(read) = BranchName::from_key(&String::from_utf8(other.clone()).unwrap()) {
+            prop_assert_eq!(read.to_key().into_bytes(), other.clone());
+            prop_assert_eq!(read == branch, other == key.as_bytes());
+        }
+        let lower = key.replace("=C3", "=c3");
+        prop_assert_eq!(BranchName::from_key(&lower).is_ok(), lower == key);
+        // An escape of what needs none.
+        let escaped = format!("={:02X}", key.as_bytes()[0]) + &key[1..];
+        prop_assert!(key.starts_with('=') || BranchName::from_key(&escaped).is_err());
+    }
+
+    #[test]
+    fn no_bytes_make_reading_a_key_panic(key in "[=0-9A-Fa-f+/.é]{0,24}") {
+        if let Ok(branch) = BranchName::from_key(&key) {
+            prop_assert_eq!(branch.to_key(), key);
+        }
+    }
+
     #[test]
     fn branch_keys_round_trip(name in "\\PC{1,40}") {
         if let Ok(branch) = name.parse::<BranchName>() {

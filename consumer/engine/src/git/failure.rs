@@ -404,6 +404,19 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_the_remote_says_decides_nothing(
+            own in "[a-z :]{0,40}", said in proptest::collection::vec("[^\n\r]{0,60}", 0..4), at in 0usize..200,
+        ) {
+            let (_, words) = TABLE[at % TABLE.len()];
+            let own = format!("fatal: {own}\n");
+            let mut stderr = own.clone();
+            for line in said.iter().map(String::as_str).chain(words.iter().copied()) {
+                stderr.push_str(&format!("remote: {line}\n"));
+            }
+            prop_assert_eq!(kind_of(&stderr), kind_of(&own));
+        }
+
+        #[test]
         fn never_panics_and_stays_short(stderr in "(?s).{0,2000}", code in any::<i32>()) {
             let failure = Failure::of(&stderr, ExitStatus::from_raw(code));
             prop_assert!(failure.said.chars().count() <= 560);

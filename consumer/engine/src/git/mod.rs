@@ -280,7 +280,26 @@ impl fmt::Display for GitVersion {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn any_version_is_read_with_whatever_a_vendor_adds(
+            major in any::<u32>(), minor in any::<u32>(), patch in any::<u32>(), vendor in "([ .a-z(-][ -~]{0,20})?",
+        ) {
+            let version = GitVersion { major, minor, patch };
+            let printed = format!("git version {version}{vendor}\n");
+            prop_assert_eq!(GitVersion::parse(&printed), Some(version));
+        }
+
+        #[test]
+        fn parsing_a_version_never_panics(text in "(?s).{0,40}") {
+            GitVersion::parse(&text);
+            GitVersion::parse(&format!("git version {text}"));
+        }
+    }
 
     #[test]
     fn reads_versions_as_vendors_write_them() {

@@ -143,6 +143,23 @@ mod tests {
         }
 
         #[test]
+        fn no_token_or_header_survives(
+            before in "[a-z:/@ \n]{0,12}", token in "[A-Z0-9]{6,12}", after in "[a-z:/@ \n]{0,12}",
+            header in "[aA]uthorization: ?",
+        ) {
+            let clean = scrub(&format!("{before}{token}{after}{token}"), std::slice::from_ref(&token));
+            prop_assert!(!clean.contains(&token), "{}", clean);
+            let clean = scrub(&format!("{before}{header}Basic {token}\n{after}"), &[]);
+            prop_assert!(!clean.contains(&token), "{}", clean);
+        }
+
+        #[test]
+        fn what_is_clean_stays_as_it_is(text in "(?s).{0,80}") {
+            let clean = scrub(&text, &[]);
+            prop_assert_eq!(scrub(&clean, &[]), clean);
+        }
+
+        #[test]
         fn never_panics(text in ".*", secret in ".*") {
             scrub(&text, &[secret].into_iter().collect());
         }

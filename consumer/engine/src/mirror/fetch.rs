@@ -64,8 +64,9 @@ impl Mirror {
                     .map_err(EngineError::from)?
             }
             Err(failure) => {
-                if failure.kind == FailureKind::DiskFull {
-                    // What git could not finish would keep the disk full.
+                if matches!(failure.kind, FailureKind::DiskFull | FailureKind::Unknown) {
+                    // What git could not finish would keep the disk full; where a process that it
+                    // had started was killed, it did not get to remove that itself.
                     heal::tidy(&self.path);
                 }
                 return Err(failure.into());
@@ -387,6 +388,37 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn every_change_is_read_as_git_prints_it(
+            changes in proptest::collection::vec(
+                ("[-*+ ]", any::<[u8; 20]>(), any::<[u8; 20]>(), proptest::collection::vec(b'!'.., 1..9)),
+                0..6,
+            ),
+        ) {
+            let mut printed = Vec::new();
+            let mut want = Vec::new();
+            for (flag, old, new, name) in changes {
+                let (old, new) = (ObjectId::from_bytes(old), ObjectId::from_bytes(new));
+                let name = [HEADS, &name].concat();
+                let gone = flag == "-";
+                let shown = if gone { ObjectId::from_bytes([0; 20]) } else { new };
+                printed.extend_from_slice(format!("{flag} {old} {shown} ").as_bytes());
+                printed.extend_from_slice(&name);
+                printed.push(b'\n');
+                want.push(Change { name, to: (!gone).then_some(new) });
+            }
+            prop_assert_eq!(parse_changes(&printed), Some(want));
+        }
+
+        #[test]
+        fn counts_and_the_default_branch_are_read_back(done: u64, total: u64, name in "[a-z]{1,6}(/[a-z]{1,6})?") {
+            let line = format!("Receiving objects:  45% ({done}/{total}), 1 KiB");
+            prop_assert_eq!(received(&line), Some((done, total)));
+            let printed = format!("ref: refs/heads/{name}\tHEAD\n{}\tHEAD\n", "0".repeat(40));
+            let branch = head_branch(printed.as_bytes()).unwrap();
+            prop_assert_eq!(branch.as_str(), &name);
+        }
+
         #[test]
         fn parsing_never_panics(line in ".*", bytes in any::<Vec<u8>>()) {
             received(&line);

@@ -225,3 +225,33 @@ fn listed(printed: &[u8]) -> BTreeMap<&str, ObjectId> {
         .filter_map(|(id, name)| Some((name, id.parse().ok()?)))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn the_remotes_refs_are_read_as_git_lists_them(
+            refs in proptest::collection::btree_map("refs/heads/[!-~]{1,12}", any::<[u8; 20]>(), 0..8),
+        ) {
+            let refs: BTreeMap<&str, ObjectId> = refs
+                .iter()
+                .map(|(name, id)| (name.as_str(), ObjectId::from_bytes(*id)))
+                .collect();
+            let printed = refs.iter().fold(String::new(), |all, (name, id)| all + &format!("{id}\t{name}\n"));
+            prop_assert_eq!(listed(printed.as_bytes()), refs);
+        }
+
+        #[test]
+        fn reading_never_panics(bytes in any::<Vec<u8>>(), stderr in "(?s).{0,200}", reason in ".{0,20}") {
+            listed(&bytes);
+            let branch = "a".parse().unwrap();
+            let told = with_remote_words(Refusal { branch, reason: reason.clone() }, &stderr);
+            prop_assert!(told.reason.starts_with(&reason));
+            prop_assert!(told.reason.chars().count() <= reason.chars().count() + 302);
+        }
+    }
+}

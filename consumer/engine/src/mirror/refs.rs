@@ -144,7 +144,73 @@ mod tests {
         }
     }
 
+    /// A ref's name as git takes it: parts of letters, dots in between, and bytes that are no text.
+    fn ref_name() -> impl Strategy<Value = Vec<u8>> {
+        let part = proptest::collection::vec(
+            prop_oneof![
+                Just(b"a".to_vec()),
+                Just(b"a.b".to_vec()),
+                Just(b"\xff".to_vec()),
+                Just(b"-".to_vec())
+            ],
+            1..4,
+        );
+        proptest::collection::vec(part, 1..4).prop_map(|parts| {
+            let parts: Vec<Vec<u8>> = parts.into_iter().map(|part| part.concat()).collect();
+            [b"refs/heads/", parts.join(&b'/').as_slice()].concat()
+        })
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(40))]
+
+        #[test]
+        fn any_refs_are_read_as_written_and_by_git_too(
+            written in proptest::collection::btree_map(ref_name(), any::<[u8; 20]>(), 0..12),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let repo = git2::Repository::init_bare(dir.path()).unwrap();
+            let commit = {
+                let tree = repo.find_tree(repo.treebuilder(None).unwrap().write().unwrap()).unwrap();
+                let who = git2::Signature::new("a", "a", &git2::Time::new(0, 0)).unwrap();
+                repo.commit(None, &who, &who, "", &tree, &[]).unwrap()
+            };
+            let mut refs = Refs::default();
+            for (name, id) in &written {
+                refs.set(name.clone(), ObjectId::from_bytes(*id));
+            }
+            refs.write(dir.path()).unwrap();
+            prop_assert_eq!(&Refs::read(dir.path()).unwrap(), &refs);
+            // Git shows no refs to objects it does not have.
+            for name in written.keys() {
+                refs.set(name.clone(), commit.to_string().parse::<ObjectId>().unwrap());
+            }
+            refs.write(dir.path()).unwrap();
+            let shown = std::process::Command::new("git")
+                .arg("--git-dir")
+                .arg(dir.path())
+                .args(["for-each-ref", "--format=%(objectname) %(refname)"])
+                .output()
+                .unwrap();
+            let lines = written.keys().map(|name| {
+                [commit.to_string().as_bytes(), b" ", name.as_slice(), b"\n"].concat()
+            });
+            prop_assert_eq!(shown.stdout, lines.collect::<Vec<_>>().concat());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_read_is_read_the_same_once_it_is_written(
+            lines in proptest::collection::vec("([0-9a-f]{40} refs/[ -~]{0,12}|#[ -~]{0,9}|\\^[0-9a-f]{40})", 0..9),
+        ) {
+            let text = lines.iter().fold(String::new(), |text, line| text + line + "\n");
+            let refs = Refs::parse(text.as_bytes()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            refs.write(dir.path()).unwrap();
+            prop_assert_eq!(Refs::read(dir.path()).unwrap(), refs);
+        }
+
         #[test]
         fn parsing_never_panics(bytes in any::<Vec<u8>>(), text in "[0-9a-f \\n^#/]{0,200}") {
             Refs::parse(&bytes);

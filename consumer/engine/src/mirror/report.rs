@@ -311,6 +311,35 @@ mod tests {
 
     proptest! {
         #[test]
+        fn every_ref_is_told_and_none_that_failed_as_done(
+            refs in proptest::collection::btree_map(
+                "[a-z]{1,4}(/[a-z]{1,4})?",
+                ("[!+= *-]", "(\\[remote rejected\\]|\\[remote failure\\]|\\[rejected\\]|a\\.\\.b)( \\([^\n\t]{0,30}\\))?"),
+                0..6,
+            ),
+        ) {
+            let lines: Vec<(&str, char, &str)> = refs
+                .iter()
+                .map(|(name, (flag, summary))| {
+                    (name.as_str(), flag.chars().next().unwrap(), summary.as_str())
+                })
+                .collect();
+            let told = reports(&lines);
+            let names: Vec<_> = told.iter().map(|report| report.branch.as_str()).collect();
+            prop_assert_eq!(names, refs.keys().map(String::as_str).collect::<Vec<_>>());
+            for (report, (_, flag, _)) in told.iter().zip(&lines) {
+                prop_assert_eq!(report.fate == Fate::Done, *flag != '!');
+            }
+            // Whoever failed along alone is nobody's fault to be told.
+            match judge(&told) {
+                Verdict::Moved(branches) => prop_assert!(!branches.is_empty()),
+                Verdict::Refused(refused) => prop_assert!(!refused.is_empty()),
+                Verdict::Silent => prop_assert!(told.is_empty()),
+                _ => {}
+            }
+        }
+
+        #[test]
         fn never_panics(
             bytes in any::<Vec<u8>>(),
             lines in proptest::collection::vec("[!+= *-]\t[a-f0-9:]{0,3}:refs/heads/[a-z/]{0,3}\t.{0,30}", 0..5),

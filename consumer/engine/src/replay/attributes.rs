@@ -129,7 +129,7 @@ impl ContentRules {
         &mut self,
         above: &mut Vec<Arc<AttributesFile>>,
         directory: &Tree,
-        objects: &Objects,
+        objects: &mut Objects,
     ) -> Result<(), EngineError> {
         let file = match directory.get(FILE_NAME) {
             Ok(Some(item)) if item.is_file() => self.file(item.id, objects)?,
@@ -156,7 +156,7 @@ impl ContentRules {
     fn file(
         &mut self,
         id: ObjectId,
-        objects: &Objects,
+        objects: &mut Objects,
     ) -> Result<Arc<AttributesFile>, EngineError> {
         if let Some(file) = self.parsed.get(&id) {
             return Ok(Arc::clone(file));
@@ -198,7 +198,89 @@ pub(super) fn same_attributes(
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// What git itself says of the `merge` attribute of files in one directory with this attributes
+    /// file.
+    fn merge_attributes(content: &[u8], names: &[&str]) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(dir.path()).unwrap();
+        let mut tree = repo.treebuilder(None).unwrap();
+        let blob = repo.blob(content).unwrap();
+        tree.insert(FILE_NAME, blob, 0o100_644).unwrap();
+        let tree = tree.write().unwrap().to_string();
+        let mut git = Command::new("git")
+            .arg("--git-dir")
+            .arg(dir.path())
+            .args(["check-attr", "--source", &tree, "-z", "--stdin", "merge"])
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .env("GIT_CONFIG_NOSYSTEM", "1")
+            .env("GIT_ATTR_NOSYSTEM", "1")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let paths = names.join("\0");
+        git.stdin
+            .take()
+            .unwrap()
+            .write_all(paths.as_bytes())
+            .unwrap();
+        let output = git.wait_with_output().unwrap();
+        let printed = String::from_utf8(output.stdout).unwrap();
+        let fields: Vec<&str> = printed.split_terminator('\0').collect();
+        fields
+            .chunks(3)
+            .map(|answer| answer[2].to_owned())
+            .collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(150))]
+
+        /// The certain answer is never wrong; how often it is given, the tests below say.
+        #[test]
+        fn a_file_is_plain_only_where_git_knows_no_merge_attribute(
+            bom in "(\u{feff})?",
+            lines in vec(
+                (
+                    "[ \t]?(a|b|\\*|\\*\\.txt|a\\*|a\\.txt|\"a\"|\"a\\.txt\"|/a|\\*\\*/a|\\[ab\\]|\\\\a|!a|#a|\\[attr\\]mine|\\[attr\\]a|\\?)",
+                    vec("(merge|-merge|!merge|merge=union|merge=x|binary|-binary|!binary|mine|-mine|a|text|-diff|eol=lf)", 0..3),
+                    "[ \t]",
+                    "[ \t]?\r?",
+                ),
+                0..6,
+            ),
+        ) {
+            let text = lines.into_iter().fold(bom, |text, (pattern, attributes, space, end)| {
+                text + &pattern + &space + &attributes.join(&space) + &end + "\n"
+            });
+            let names = ["a", "b", "a.txt", "b.txt", "ab"];
+            let told = merge_attributes(text.as_bytes(), &names);
+            for (name, told) in names.iter().zip(told) {
+                prop_assert!(told == "unspecified" || !is_plain(&text, name), "{name}: {told} by {text:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn parsing_never_panics(bytes in any::<Vec<u8>>(), text in "[ \\[\\]atr*.\"=!\n-]{0,60}", name in any::<Vec<u8>>()) {
+            for content in [bytes.as_slice(), text.as_bytes()] {
+                let file = AttributesFile::parse(content);
+                for (pattern, _) in &file.lines {
+                    pattern.may_match(&name);
+                }
+            }
+        }
+    }
 
     fn is_plain(content: &str, name: &str) -> bool {
         let rules = ContentRules {

@@ -7,6 +7,7 @@ use backstack_schemas::{BranchName, ObjectId};
 use git2::ObjectType;
 
 use super::objects::EMPTY_TREE;
+use super::read_ahead::Pace;
 use super::{Committer, Merge, Merger};
 use crate::error::EngineError;
 use crate::plan::{BranchReplay, Onto};
@@ -54,6 +55,7 @@ impl Grove {
         merger: &mut Merger,
         replay: &BranchReplay,
         committer: &Committer,
+        pace: &Pace,
     ) -> Result<Fate, EngineError> {
         let ground = match &replay.onto {
             Onto::Commit(head) => Some(Ground {
@@ -65,7 +67,7 @@ impl Grove {
             })?,
         };
         let fate = match &ground {
-            Some(ground) => replay_onto(merger, replay, ground, committer)?,
+            Some(ground) => replay_onto(merger, replay, ground, committer, pace)?,
             None => Fate::ParentConflict,
         };
         let above = match &fate {
@@ -96,12 +98,14 @@ fn replay_onto(
     replay: &BranchReplay,
     ground: &Ground,
     committer: &Committer,
+    pace: &Pace,
 ) -> Result<Fate, EngineError> {
     let onto = ground.head;
     let mark = merger.objects().mark();
     let mut head = onto;
     let mut dropped = Vec::new();
     for commit in &replay.commits {
+        pace.next();
         match replay_commit(merger, *commit, head, committer)? {
             Step::Stands(new) => head = new,
             Step::Dropped => dropped.push(*commit),

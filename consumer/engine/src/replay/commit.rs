@@ -39,6 +39,9 @@ impl Commit {
         while at < raw.len() && raw[at] != b'\n' {
             let end = header_end(&raw, at);
             let header = &raw[at..end];
+            if !header.ends_with(b"\n") {
+                return Err("ends in the middle of a header");
+            }
             let (key, value) = split_at_space(header);
             match key {
                 b"tree" => tree = tree.or(parse_id(value)),
@@ -152,6 +155,9 @@ fn without_leading_blank_lines(message: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
@@ -209,5 +215,81 @@ mod tests {
         let no_author = format!("tree {TREE}\n\nx");
         assert!(Commit::parse(no_author.as_bytes().into()).is_err());
         assert!(Commit::parse(b"author A <a> 1 +0000\n\nx"[..].into()).is_err());
+        let cut = format!("tree {TREE}\nauthor A <a> 1 +00");
+        assert!(Commit::parse(cut.as_bytes().into()).is_err());
+    }
+
+    /// A line of a header or a message; not one that continues another.
+    fn line() -> impl Strategy<Value = Vec<u8>> {
+        vec(prop_oneof![b'!'..=b'~', 0x80..=u8::MAX, Just(b' ')], 0..20).prop_map(|mut line| {
+            line.splice(..0, *b"x");
+            line
+        })
+    }
+
+    fn raw_commit(
+        parents: &[[u8; 20]],
+        author: &[u8],
+        date: i64,
+        extra: &[Vec<u8>],
+        message: &[u8],
+    ) -> Vec<u8> {
+        let mut raw = format!("tree {TREE}\n").into_bytes();
+        for parent in parents {
+            raw.extend_from_slice(format!("parent {}\n", ObjectId::from_bytes(*parent)).as_bytes());
+        }
+        for part in [b"author ", author, b" <a@x> 5 +0100\n"] {
+            raw.extend_from_slice(part);
+        }
+        raw.extend_from_slice(format!("committer C <c@x> {date} +0000\n").as_bytes());
+        for header in extra {
+            raw.extend_from_slice(header);
+            raw.push(b'\n');
+        }
+        raw.push(b'\n');
+        raw.extend_from_slice(message);
+        raw
+    }
+
+    proptest! {
+        #[test]
+        fn any_commit_is_read_as_libgit2_reads_it_and_keeps_what_it_should(
+            parents in vec(any::<[u8; 20]>(), 0..4), author in line(), date in 0i64..4_000_000_000,
+            extra in vec(line(), 0..3), message in vec(line(), 0..4),
+        ) {
+            let message = message.join(&b'\n');
+            let raw = raw_commit(&parents, &author, date, &extra, &message);
+            let commit = Commit::parse(raw.as_slice().into()).unwrap();
+            let theirs = git2::Oid::hash_object(git2::ObjectType::Commit, &raw).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let repo = git2::Repository::init_bare(dir.path()).unwrap();
+            let written = repo.odb().unwrap().write(git2::ObjectType::Commit, &raw).unwrap();
+            prop_assert_eq!(written, theirs);
+            let theirs = repo.find_commit(written).unwrap();
+            prop_assert_eq!(commit.tree.to_string(), theirs.tree_id().to_string());
+            let ids: Vec<String> = theirs.parent_ids().map(|id| id.to_string()).collect();
+            prop_assert_eq!(commit.parents.iter().map(ToString::to_string).collect::<Vec<_>>(), ids);
+            prop_assert_eq!(commit.facts().committed_at, Some(theirs.time().seconds()));
+            prop_assert_eq!(&raw[commit.message.clone()], theirs.message_raw_bytes());
+
+            let new = replayed(&raw);
+            let again = Commit::parse(new.as_slice().into()).unwrap();
+            prop_assert_eq!(&again.parents, &[id("b")]);
+            prop_assert_eq!(&new[again.author.clone()], &raw[commit.author.clone()]);
+            prop_assert_eq!(&new[again.message.clone()], message.as_slice());
+            prop_assert_eq!(replayed(&new), new);
+        }
+
+        #[test]
+        fn parsing_never_panics(bytes in any::<Vec<u8>>(), text in "[a-z 0-9<>\n]{0,120}") {
+            for start in ["", "tree ", &format!("tree {TREE}\nauthor ")] {
+                for rest in [bytes.as_slice(), text.as_bytes()] {
+                    let raw = [start.as_bytes(), rest].concat();
+                    if Commit::parse(raw.as_slice().into()).is_ok() {
+                        replayed(&raw);
+                    }
+                }
+            }
+        }
     }
 }

@@ -9,9 +9,8 @@ use git2::ObjectType;
 
 use super::attributes::{ContentRules, same_attributes};
 use super::merge_tree::{MergeTree, Places};
-use super::objects::{NewObjects, Objects};
+use super::objects::{NewObjects, Objects, Shared};
 use super::splice::{Stop, splice};
-use super::tree_cache::TreeCache;
 use super::xdiff;
 use crate::control::Control;
 use crate::error::EngineError;
@@ -46,7 +45,7 @@ impl Merger {
     ///
     /// [`EngineError::Internal`] where there is no repository.
     pub fn open(git_dir: &Path, git: &Git, control: &Control) -> Result<Self, EngineError> {
-        Self::sharing(git_dir, git, control, TreeCache::default())
+        Self::sharing(git_dir, git, control, Shared::default())
     }
 
     /// As [`open`](Self::open), for one of several threads that share what they read.
@@ -54,9 +53,9 @@ impl Merger {
         git_dir: &Path,
         git: &Git,
         control: &Control,
-        trees: TreeCache,
+        shared: Shared,
     ) -> Result<Self, EngineError> {
-        let objects = Objects::open(git_dir, trees)?;
+        let objects = Objects::open(git_dir, shared)?;
         let version = git.version();
         Ok(Self {
             rules: ContentRules::of(&objects),

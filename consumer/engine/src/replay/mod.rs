@@ -21,11 +21,12 @@
 //! | question | module |
 //! |---|---|
 //! | which of the three ways of merging? | [`Merger`] |
-//! | when may a change be spliced in? | `splice`, on `tree`, `tree_changes`, `tree_cache` |
+//! | when may a change be spliced in? | `splice`, on `tree`, `tree_changes` |
 //! | how is one file merged, and when? | `xdiff`, `attributes` |
 //! | how is git asked, what does it answer? | `merge_tree`, `record` |
 //! | what does a commit keep? | `commit` |
-//! | where do objects come from and go? | `objects`, `quarantine`, `pack`, `zlib` |
+//! | where do objects come from? | `objects`, `stored`, `read_ahead`, `cache` |
+//! | where do new ones go? | `objects`, `quarantine`, `pack`, `zlib` |
 //!
 //! # Where this differs from a rebase, on purpose
 //!
@@ -44,6 +45,7 @@
 
 mod attributes;
 mod branch;
+mod cache;
 mod commit;
 mod merge_tree;
 mod merger;
@@ -51,10 +53,11 @@ mod merges;
 mod objects;
 mod pack;
 mod quarantine;
+mod read_ahead;
 mod record;
 mod splice;
+mod stored;
 mod tree;
-mod tree_cache;
 mod tree_changes;
 mod xdiff;
 mod zlib;
@@ -75,7 +78,8 @@ use crate::error::EngineError;
 use crate::git::Git;
 use crate::plan::{BranchReplay, Onto, Plan};
 use branch::{Fate, Grove};
-use tree_cache::TreeCache;
+use objects::{Objects, Shared};
+use read_ahead::{EndOnDrop, Pace, read_ahead};
 
 /// Who commits, and not before when.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -164,32 +168,51 @@ pub fn replay(
     let work = Work {
         stacks: &stacks,
         next: AtomicUsize::new(0),
+        paces: stacks.iter().map(|_| Pace::default()).collect(),
         failed: AtomicBool::new(false),
         fates: Mutex::new(Vec::with_capacity(plan.replays.len())),
         objects: Mutex::default(),
     };
-    let trees = TreeCache::default();
+    let shared = Shared::default();
     let run = || {
-        let mut merger = Merger::sharing(git_dir, git, control, trees.clone())?;
+        let mut merger = Merger::sharing(git_dir, git, control, shared.clone())?;
         work.run(&mut merger, &plan.replays, committer, &|| {
             progress(done.fetch_add(1, Ordering::Relaxed) + 1, plan.replays.len());
         })?;
         work.hand_over(merger.into_new_objects())
     };
+    let ahead = |stack: usize| {
+        let mut objects = Objects::open(git_dir, shared.clone()).ok()?;
+        let replays = stacks[stack].iter().map(|at| &plan.replays[*at]);
+        read_ahead(&mut objects, replays, &work.paces[stack])
+    };
     let cores = thread::available_parallelism().map_or(1, usize::from);
     // What the other threads log belongs to the same job.
     let span = tracing::Span::current();
     let run_in_span = || span.in_scope(run);
-    match cores.min(stacks.len()) {
-        0 => {}
-        threads => thread::scope(|scope| {
+    let threads = cores.min(stacks.len());
+    let long = stacks
+        .iter()
+        .take_while(|stack| commits(&plan.replays, stack) >= read_ahead::WORTHWHILE)
+        .count();
+    if threads > 0 {
+        thread::scope(|scope| {
+            let end = EndOnDrop(&work.paces);
+            // Where a core is left, there is a thread for each stack.
+            let ahead: Vec<_> = (0..long.min(cores - threads))
+                .map(|stack| scope.spawn(move || ahead(stack)))
+                .collect();
             let others: Vec<_> = (1..threads).map(|_| scope.spawn(run_in_span)).collect();
             // All are waited for; the first error in order is told.
-            others
+            let result = others
                 .into_iter()
                 .map(|thread| thread.join().unwrap_or_else(|_| Err(panicked())))
-                .fold(run(), Result::and)
-        })?,
+                .fold(run(), Result::and);
+            drop(end);
+            // Nothing depends on what these could not read.
+            ahead.into_iter().for_each(|thread| drop(thread.join()));
+            result
+        })?;
     }
     work.result(&plan.replays)
 }
@@ -216,21 +239,21 @@ fn stacks(replays: &[BranchReplay]) -> Result<Vec<Vec<usize>>, EngineError> {
         stacks[stack].push(at);
         stack_of.insert(&replay.branch, stack);
     }
-    stacks.sort_by_key(|stack| {
-        std::cmp::Reverse(
-            stack
-                .iter()
-                .map(|at| replays[*at].commits.len())
-                .sum::<usize>(),
-        )
-    });
+    stacks.sort_by_key(|stack| std::cmp::Reverse(commits(replays, stack)));
     Ok(stacks)
+}
+
+/// Number of commits of a stack.
+fn commits(replays: &[BranchReplay], stack: &[usize]) -> usize {
+    stack.iter().map(|at| replays[*at].commits.len()).sum()
 }
 
 /// What the threads share.
 struct Work<'a> {
     stacks: &'a [Vec<usize>],
     next: AtomicUsize,
+    /// How far each stack is.
+    paces: Vec<Pace>,
     failed: AtomicBool,
     fates: Mutex<Vec<(usize, Fate)>>,
     objects: Mutex<NewObjects>,
@@ -245,20 +268,24 @@ impl Work<'_> {
         committer: &Committer,
         done: &dyn Fn(),
     ) -> Result<(), EngineError> {
-        while let Some(stack) = self.stacks.get(self.next.fetch_add(1, Ordering::Relaxed)) {
+        loop {
+            let next = self.next.fetch_add(1, Ordering::Relaxed);
+            let (Some(stack), Some(pace)) = (self.stacks.get(next), self.paces.get(next)) else {
+                return Ok(());
+            };
             let mut grove = Grove::default();
             for at in stack {
                 if self.failed.load(Ordering::Relaxed) {
                     return Ok(());
                 }
                 let fate = grove
-                    .replay(merger, &replays[*at], committer)
+                    .replay(merger, &replays[*at], committer, pace)
                     .inspect_err(|_| self.failed.store(true, Ordering::Relaxed))?;
                 self.fates.lock().map_err(|_| panicked())?.push((*at, fate));
                 done();
             }
+            pace.end();
         }
-        Ok(())
     }
 
     fn hand_over(&self, objects: NewObjects) -> Result<(), EngineError> {

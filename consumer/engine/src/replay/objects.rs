@@ -9,17 +9,18 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Once};
+use std::sync::Arc;
 
 use backstack_schemas::ObjectId;
 use git2::{ObjectType, Repository};
 use sha1::{Digest, Sha1};
 
+use super::cache::{Cache, SharedCache};
 use super::commit::Commit;
 use super::pack::{self, Packed};
 use super::quarantine::Quarantine;
+use super::stored::{self, Object, SharedPacks, Stored};
 use super::tree::{Item, Tree, Unusual};
-use super::tree_cache::{TreeCache, Trees};
 use crate::error::EngineError;
 
 /// The empty tree, which git knows whether it is stored or not.
@@ -27,6 +28,11 @@ pub(super) const EMPTY_TREE: ObjectId = ObjectId::from_bytes([
     0x4b, 0x82, 0x5d, 0xc6, 0x42, 0xcb, 0x6e, 0xb9, 0xa0, 0x60, 0xe5, 0x4b, 0xf8, 0xd6, 0x92, 0x88,
     0xfb, 0xee, 0x49, 0x04,
 ]);
+
+/// Bytes of trees that are kept.
+const TREES: usize = 32 * 1024 * 1024;
+/// Bytes of files and commits that are kept.
+const CONTENTS: usize = 8 * 1024 * 1024;
 
 /// Objects that are in memory only, until [`write`](Self::write) puts them into the repository.
 #[derive(Default)]
@@ -67,7 +73,7 @@ impl NewObjects {
                 data: &object.data,
             })
             .collect();
-        let objects_dir = objects_dir(&open(git_dir)?);
+        let objects_dir = stored::objects_dir(&stored::open(git_dir)?);
         pack::write(&objects_dir, &packed).map_err(|error| {
             let dir = objects_dir.display();
             EngineError::Internal(format!(
@@ -106,28 +112,46 @@ pub(super) struct CommitFacts {
     pub committed_at: Option<i64>,
 }
 
+/// What the threads of one replay share; clones are the same.
+#[derive(Clone)]
+pub(super) struct Shared {
+    packs: SharedPacks,
+    trees: Trees,
+    /// Files and commits.
+    contents: SharedCache<ObjectId, Object>,
+}
+
+type Trees = SharedCache<ObjectId, Arc<Tree>>;
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            packs: SharedPacks::default(),
+            trees: SharedCache::new(TREES),
+            contents: SharedCache::new(CONTENTS),
+        }
+    }
+}
+
 /// Reads from one repository and from what has been made; of one thread.
 pub(super) struct Objects {
-    repo: Repository,
-    dir: PathBuf,
+    stored: Stored,
     new: Vec<New>,
     index: HashMap<ObjectId, usize>,
     /// Parsed trees: this thread's, new ones included, and those of all.
-    trees: Trees,
-    shared: TreeCache,
+    trees: Cache<ObjectId, Arc<Tree>>,
+    shared: Shared,
     commits: HashMap<ObjectId, CommitFacts>,
     quarantine: Option<Quarantine>,
 }
 
 impl Objects {
-    pub fn open(git_dir: &Path, shared: TreeCache) -> Result<Self, EngineError> {
-        let repo = open(git_dir)?;
+    pub fn open(git_dir: &Path, shared: Shared) -> Result<Self, EngineError> {
         Ok(Self {
-            dir: objects_dir(&repo),
-            repo,
+            stored: Stored::open(git_dir, &shared.packs)?,
             new: Vec::new(),
             index: HashMap::new(),
-            trees: Trees::default(),
+            trees: Cache::new(TREES),
             shared,
             commits: HashMap::new(),
             quarantine: None,
@@ -136,7 +160,7 @@ impl Objects {
 
     /// The repository, for its configuration and its paths.
     pub fn repository(&self) -> &Repository {
-        &self.repo
+        self.stored.repository()
     }
 
     /// What has been made.
@@ -146,11 +170,11 @@ impl Objects {
 
     /// A tree, parsed; [`Unusual`] where git would not write it so.
     pub fn tree(&mut self, id: ObjectId) -> Result<Result<Arc<Tree>, Unusual>, EngineError> {
-        if let Some(tree) = self.trees.get(id) {
+        if let Some(tree) = self.trees.get(&id) {
             return Ok(Ok(tree));
         }
         let is_new = self.index.contains_key(&id);
-        if let Some(tree) = self.shared.get(id).filter(|_| !is_new) {
+        if let Some(tree) = self.shared.trees.get(&id).filter(|_| !is_new) {
             self.trees.insert(id, Arc::clone(&tree));
             return Ok(Ok(tree));
         }
@@ -159,14 +183,14 @@ impl Objects {
             Err(unusual) => return Ok(Err(unusual)),
         };
         if !is_new {
-            self.shared.insert(id, Arc::clone(&tree));
+            self.shared.trees.insert(id, Arc::clone(&tree));
         }
         self.trees.insert(id, Arc::clone(&tree));
         Ok(Ok(tree))
     }
 
     /// A file's content.
-    pub fn blob(&self, id: ObjectId) -> Result<Arc<[u8]>, EngineError> {
+    pub fn blob(&mut self, id: ObjectId) -> Result<Arc<[u8]>, EngineError> {
         self.read(id, ObjectType::Blob)
     }
 
@@ -203,7 +227,7 @@ impl Objects {
     pub fn forget_since(&mut self, mark: usize) {
         for object in self.new.drain(mark..) {
             self.index.remove(&object.id);
-            self.trees.remove(object.id);
+            self.trees.remove(&object.id);
         }
     }
 
@@ -311,27 +335,29 @@ impl Objects {
         }
     }
 
-    fn read(&self, id: ObjectId, kind: ObjectType) -> Result<Arc<[u8]>, EngineError> {
+    fn read(&mut self, id: ObjectId, kind: ObjectType) -> Result<Arc<[u8]>, EngineError> {
         if let Some(at) = self.index.get(&id) {
             return Ok(Arc::clone(&self.new[*at].data));
         }
         if id == EMPTY_TREE {
             return Ok(Arc::default());
         }
-        let missing = |why: &str| EngineError::Internal(format!("{kind} {id}: {why}"));
-        let odb = self.repo.odb()?;
-        let object = odb
-            .read(git2::Oid::from_bytes(id.as_bytes())?)
-            .map_err(|error| missing(error.message()))?;
-        if object.kind() != kind {
-            return Err(missing(&format!("is a {} instead", object.kind())));
+        if kind == ObjectType::Tree {
+            return self.stored.read(id, kind);
         }
-        Ok(object.data().into())
+        if let Some((_, content)) = self.shared.contents.get(&id).filter(|(is, _)| *is == kind) {
+            return Ok(content);
+        }
+        let content = self.stored.read(id, kind)?;
+        let object = (kind, Arc::clone(&content));
+        self.shared.contents.insert(id, object);
+        Ok(content)
     }
 
     fn quarantine(&mut self) -> Result<&Quarantine, EngineError> {
         if self.quarantine.is_none() {
-            let new = Quarantine::new(&self.dir).map_err(|error| self.unwritable(&error))?;
+            let new =
+                Quarantine::new(self.stored.dir()).map_err(|error| self.unwritable(&error))?;
             self.quarantine = Some(new);
         }
         self.quarantine
@@ -361,7 +387,7 @@ impl Objects {
     }
 
     fn unwritable(&self, error: &std::io::Error) -> EngineError {
-        let dir = self.dir.display();
+        let dir = self.stored.dir().display();
         EngineError::Internal(format!("temporary objects in {dir} failed: {error}"))
     }
 }
@@ -388,23 +414,6 @@ fn object_id(id: git2::Oid) -> Result<ObjectId, EngineError> {
             "object id {id} is not SHA-1"
         ))),
     }
-}
-
-/// The repository at exactly this path.
-fn open(git_dir: &Path) -> Result<Repository, EngineError> {
-    // Whatever came over the wire was hashed then, and git does not hash what it reads either. The
-    // setting is the whole process's, so it is made once.
-    static TRUST_WHAT_IS_STORED: Once = Once::new();
-    TRUST_WHAT_IS_STORED.call_once(|| git2::opts::strict_hash_verification(false));
-    Ok(Repository::open_ext(
-        git_dir,
-        git2::RepositoryOpenFlags::NO_SEARCH | git2::RepositoryOpenFlags::NO_DOTGIT,
-        &[] as &[&Path],
-    )?)
-}
-
-fn objects_dir(repo: &Repository) -> PathBuf {
-    repo.commondir().join("objects")
 }
 
 #[cfg(test)]

@@ -18,6 +18,9 @@ use tempfile::NamedTempFile;
 
 use super::zlib::Deflater;
 
+/// So many bytes are written at once: what is written next is then still near the processor.
+const CHUNK: usize = 128 * 1024;
+
 /// An object to be written.
 pub(super) struct Packed<'a> {
     pub id: ObjectId,
@@ -66,7 +69,7 @@ fn temporary(dir: &Path, prefix: &str) -> io::Result<NamedTempFile> {
 fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Indexed>, [u8; 20])> {
     let count = u32::try_from(objects.len()).map_err(io::Error::other)?;
     let mut sum = Sha1::new();
-    let mut buffer = Vec::with_capacity(1 << 20);
+    let mut buffer = Vec::with_capacity(2 * CHUNK);
     buffer.extend_from_slice(b"PACK\0\0\0\x02");
     buffer.extend_from_slice(&count.to_be_bytes());
     let mut written = 0;
@@ -81,7 +84,7 @@ fn write_pack(out: &mut impl Write, objects: &[Packed]) -> io::Result<(Vec<Index
             crc: crc32fast::hash(&buffer[start..]),
             offset: written + start as u64,
         });
-        if buffer.len() >= 1 << 20 {
+        if buffer.len() >= CHUNK {
             sum.update(&buffer);
             out.write_all(&buffer)?;
             written += buffer.len() as u64;
@@ -154,7 +157,48 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn git_finds_nothing_wrong_with_any_pack_and_reads_all_of_it(
+            contents in vec((vec(any::<u8>(), 0..30), 1usize..1_000), 1..12),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let repo = git2::Repository::init_bare(dir.path()).unwrap();
+            let contents: Vec<Vec<u8>> = contents.into_iter().map(|(part, times)| part.repeat(times)).collect();
+            let mut objects: Vec<Packed> = contents
+                .iter()
+                .map(|data| Packed {
+                    id: super::super::objects::hash(ObjectType::Blob, data).unwrap(),
+                    kind: ObjectType::Blob,
+                    data,
+                })
+                .collect();
+            objects.sort_by_key(|object| object.id);
+            objects.dedup_by_key(|object| object.id);
+            write(&dir.path().join("objects"), &objects).unwrap();
+            for object in &objects {
+                let id = git2::Oid::from_bytes(object.id.as_bytes()).unwrap();
+                prop_assert!(repo.find_blob(id).unwrap().content() == object.data);
+            }
+            let pack = fs::read_dir(dir.path().join("objects/pack"))
+                .unwrap()
+                .map(|entry| entry.unwrap().path())
+                .find(|path| path.extension().is_some_and(|end| end == "idx"));
+            let verified = std::process::Command::new("git")
+                .arg("verify-pack")
+                .arg(pack.unwrap())
+                .output()
+                .unwrap();
+            prop_assert!(verified.status.success(), "{verified:?}");
+        }
+    }
 
     #[test]
     fn git_reads_what_was_written() {

@@ -103,7 +103,47 @@ fn quoted(path: &Path) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt;
+
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn an_objects_header_is_read_as_written_and_nothing_panics(content in any::<Vec<u8>>(), bytes in any::<Vec<u8>>()) {
+            let whole = [format!("blob {}\0", content.len()).as_bytes(), &content].concat();
+            let (kind, start) = split_header(&whole).unwrap();
+            prop_assert_eq!((kind, &whole[start..]), (ObjectType::Blob, content.as_slice()));
+            prop_assert_eq!(split_header(&[&whole[..], b"x"].concat()), None);
+            split_header(&bytes);
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+
+        #[test]
+        fn git_finds_the_repository_whatever_its_name(
+            name in vec(prop_oneof![Just(b'"'), Just(b'\\'), Just(b'\n'), Just(b'#'), Just(b' '), Just(b':'), b'a'..=b'c', 0xf0..=u8::MAX], 1..9),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let git_dir = dir.path().join(OsString::from_vec(name));
+            let repo = git2::Repository::init_bare(&git_dir).unwrap();
+            let known = repo.blob(b"known").unwrap().to_string();
+            let quarantine = Quarantine::new(&git_dir.join("objects")).unwrap();
+            let shown = std::process::Command::new("git")
+                .arg("--git-dir")
+                .arg(&git_dir)
+                .args(["cat-file", "blob", &known])
+                .env("GIT_OBJECT_DIRECTORY", quarantine.path())
+                .output()
+                .unwrap();
+            prop_assert_eq!(shown.stdout, b"known", "{:?}", String::from_utf8_lossy(&shown.stderr));
+        }
+    }
 
     #[test]
     fn git_sees_both_the_quarantine_and_the_repository() {

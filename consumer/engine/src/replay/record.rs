@@ -111,7 +111,9 @@ fn record(fields: &mut Fields) -> Result<Record, Broken> {
 fn stage(entry: &[u8]) -> Option<(u8, Vec<u8>)> {
     let tab = entry.iter().position(|byte| *byte == b'\t')?;
     let stage = entry[..tab].last()?.checked_sub(b'0')?;
-    Some((stage, entry[tab + 1..].to_vec()))
+    (1..=3)
+        .contains(&stage)
+        .then(|| (stage, entry[tab + 1..].to_vec()))
 }
 
 fn message(count: &str, fields: &mut Fields) -> Result<Message, Broken> {
@@ -218,11 +220,14 @@ fn without_label<'a>(path: &'a [u8], labels: [&str; 2]) -> &'a [u8] {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
 
     const TREE: &str = "4b825dc642cb6eb9a060e54bf8d69288fbee4904";
 
-    fn bytes(fields: &[&str]) -> Vec<u8> {
+    fn bytes_of(fields: &[&str]) -> Vec<u8> {
         fields
             .iter()
             .flat_map(|field| [field.as_bytes(), b"\0"].concat())
@@ -230,9 +235,9 @@ mod tests {
     }
 
     fn whole(fields: &[&str]) -> Record {
-        match parse(&bytes(fields)) {
+        match parse(&bytes_of(fields)) {
             Parsed::Whole(record, length) => {
-                assert_eq!(length, bytes(fields).len());
+                assert_eq!(length, bytes_of(fields).len());
                 record
             }
             other => panic!("{other:?}"),
@@ -262,7 +267,7 @@ mod tests {
 
     #[test]
     fn every_beginning_of_a_record_is_partial() {
-        let all = bytes(&[
+        let all = bytes_of(&[
             "0",
             TREE,
             "100644 x 2\tf",
@@ -285,9 +290,10 @@ mod tests {
             &["2", TREE][..],
             &["1", "x"],
             &["0", TREE, "no stage"],
+            &["0", TREE, "100644 x 9\tf"],
             &["1", TREE, "", "x"],
         ] {
-            assert_eq!(parse(&bytes(bad)), Parsed::Garbage, "{bad:?}");
+            assert_eq!(parse(&bytes_of(bad)), Parsed::Garbage, "{bad:?}");
         }
         assert_eq!(parse(b"fatal: no field ends here"), Parsed::Garbage);
     }
@@ -395,6 +401,74 @@ mod tests {
                 without_label(path.as_bytes(), ["aaa", "bbb"]),
                 want.as_bytes()
             );
+        }
+    }
+
+    /// Bytes of a path, or of a message's text.
+    fn field() -> impl Strategy<Value = Vec<u8>> {
+        vec(1..=u8::MAX, 1..9)
+    }
+
+    proptest! {
+        #[test]
+        fn any_record_is_read_as_written_and_every_beginning_of_it_is_partial(
+            clean: bool,
+            tree: [u8; 20],
+            stages in vec((1u8..4, field()), 0..5),
+            messages in vec((vec(field(), 0..3), "(CONFLICT ?\\([a-z/ ]{0,12}\\)|Auto-merging)", field()), 0..4),
+            after in any::<Vec<u8>>(),
+        ) {
+            let tree = ObjectId::from_bytes(tree);
+            let mut bytes = format!("{}\0{tree}\0", u8::from(clean)).into_bytes();
+            for (stage, path) in &stages {
+                bytes.extend_from_slice(format!("100644 {tree} {stage}\t").as_bytes());
+                bytes.extend_from_slice(path);
+                bytes.push(0);
+            }
+            bytes.push(0);
+            let mut want = Vec::new();
+            for (paths, kind, text) in messages {
+                bytes.extend_from_slice(format!("{}\0", paths.len()).as_bytes());
+                for field in paths.iter().map(Vec::as_slice).chain([kind.as_bytes(), &text]) {
+                    bytes.extend_from_slice(field);
+                    bytes.push(0);
+                }
+                let kind = kind_of(kind.as_bytes(), &text);
+                want.push(Message { paths, kind });
+            }
+            bytes.push(0);
+            let length = bytes.len();
+            for end in 0..length {
+                prop_assert_eq!(parse(&bytes[..end]), Parsed::Partial);
+            }
+            bytes.extend_from_slice(&after);
+            let record = Record { clean, tree, stages, messages: want };
+            prop_assert_eq!(parse(&bytes), Parsed::Whole(record, length));
+        }
+
+        #[test]
+        fn nothing_that_is_printed_makes_parsing_panic(
+            bytes in any::<Vec<u8>>(),
+            fields in vec("([01]|[0-9a-f]{40}|[0-9]{1,3} x [0-9]\ta|[0-9]{1,20}|a~b_[0-9]|CONFLICT \\(x\\)|)", 0..12),
+        ) {
+            let texts: Vec<&str> = fields.iter().map(String::as_str).collect();
+            for start in [&[][..], &["0", TREE]] {
+                let all = bytes_of(&[start, &texts].concat());
+                if let Parsed::Whole(record, length) = parse(&all) {
+                    prop_assert!(length <= all.len());
+                    record.conflicts(["a", "b"]);
+                }
+            }
+            parse(&bytes);
+        }
+
+        #[test]
+        fn a_path_moved_aside_is_named_as_it_was(path in "[a-z~_0-9/]{1,12}", number in proptest::option::of(0u32..99)) {
+            let end = number.map(|n| format!("_{n}")).unwrap_or_default();
+            for label in ["aaaaaaa", "bbbbbbb"] {
+                let aside = format!("{path}~{label}{end}");
+                prop_assert_eq!(without_label(aside.as_bytes(), ["aaaaaaa", "bbbbbbb"]), path.as_bytes());
+            }
         }
     }
 }

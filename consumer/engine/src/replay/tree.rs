@@ -281,6 +281,11 @@ pub(super) fn order((a, a_mode): (&[u8], u32), (b, b_mode): (&[u8], u32)) -> Ord
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::collection::{btree_map, vec};
+    use proptest::prelude::*;
+
     use super::*;
 
     pub fn id(n: u8) -> ObjectId {
@@ -360,5 +365,94 @@ pub(super) mod tests {
         ]
         .concat();
         assert_eq!(Tree::parse(twice.into()).unwrap().get(b"a"), Err(Unusual));
+    }
+
+    /// Entries by name; names that sort in ways of their own beside directories.
+    pub fn entries() -> impl Strategy<Value = BTreeMap<Vec<u8>, Item>> {
+        let name = prop_oneof!["[ab]{1,2}", "a[-.0]b?", "[!-~&&[^/]]{1,3}"]
+            .prop_filter("git takes no such name", |name| name != "." && name != "..")
+            .prop_map(String::into_bytes);
+        let mode = prop_oneof![
+            Just(FILE),
+            Just(TREE),
+            Just(EXECUTABLE),
+            Just(SYMLINK),
+            Just(GITLINK)
+        ];
+        btree_map(
+            name,
+            (mode, 1u8..5).prop_map(|(mode, n)| Item { mode, id: id(n) }),
+            0..9,
+        )
+    }
+
+    /// The tree as libgit2 writes it, which knows git's order.
+    pub fn by_libgit2(entries: &BTreeMap<Vec<u8>, Item>) -> Vec<u8> {
+        let dir = tempfile::tempdir().unwrap();
+        let repo = git2::Repository::init_bare(dir.path()).unwrap();
+        let mut builder = repo.treebuilder(None).unwrap();
+        for (name, item) in entries {
+            let oid = git2::Oid::from_bytes(item.id.as_bytes()).unwrap();
+            let mode = i32::try_from(item.mode).unwrap();
+            builder.insert(name.as_slice(), oid, mode).unwrap();
+        }
+        let written = builder.write().unwrap();
+        repo.odb().unwrap().read(written).unwrap().data().to_vec()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn edits_give_the_tree_that_libgit2_builds_of_the_entries_then(
+            old in entries(), new in entries(), kept in vec(any::<bool>(), 9),
+        ) {
+            crate::mirror::prepare_libgit2();
+            let mut wanted = old.clone();
+            let mut edits: Vec<Edit> = Vec::new();
+            for (name, item) in &new {
+                wanted.insert(name.clone(), *item);
+                edits.push((name, Some(*item)));
+            }
+            for ((name, _), kept) in old.iter().zip(kept) {
+                if !kept && !new.contains_key(name) {
+                    wanted.remove(name);
+                    edits.push((name, None));
+                }
+            }
+            let tree = Tree::parse(by_libgit2(&old).into()).unwrap();
+            let read: BTreeMap<Vec<u8>, Item> =
+                tree.entries().map(|(name, item)| (name.to_vec(), item)).collect();
+            prop_assert_eq!(&read, &old);
+            for name in old.keys().chain(new.keys()) {
+                prop_assert_eq!(tree.get(name), Ok(old.get(name).copied()));
+            }
+            prop_assert_eq!(tree.edited(&edits).unwrap(), by_libgit2(&wanted));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_parses_is_kept_byte_for_byte_and_nothing_panics(
+            raw in vec(any::<u8>(), 0..80), parts in vec(("(100644|40000|100755|1|) ?", "[a-c]{0,2}", vec(any::<u8>(), 20)), 0..4),
+        ) {
+            let mut likely = Vec::new();
+            for (mode, name, id) in parts {
+                likely.extend_from_slice(mode.as_bytes());
+                likely.extend_from_slice(name.as_bytes());
+                likely.push(0);
+                likely.extend_from_slice(&id);
+            }
+            for raw in [raw, likely] {
+                if let Ok(tree) = Tree::parse(raw.as_slice().into()) {
+                    prop_assert_eq!(tree.edited(&[]).unwrap(), raw.clone());
+                    let mut again = Vec::new();
+                    for (name, item) in tree.entries() {
+                        write_entry(&mut again, name, item);
+                    }
+                    prop_assert_eq!(again, raw);
+                }
+            }
+        }
     }
 }

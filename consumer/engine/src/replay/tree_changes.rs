@@ -89,8 +89,31 @@ fn common_start(a: &[u8], b: &[u8]) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tree::tests::{file, id, tree};
+    use std::collections::BTreeSet;
+
+    use proptest::prelude::*;
+
+    use super::super::tree::tests::{by_libgit2, entries, file, id, tree};
     use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(128))]
+
+        #[test]
+        fn changes_are_what_a_comparison_name_by_name_finds(old in entries(), new in entries()) {
+            crate::mirror::prepare_libgit2();
+            let [a, b] = [&old, &new].map(|entries| Tree::parse(by_libgit2(entries).into()).unwrap());
+            let names: BTreeSet<&Vec<u8>> = old.keys().chain(new.keys()).collect();
+            let want: Vec<_> = names
+                .into_iter()
+                .map(|name| (name.as_slice(), old.get(name).copied(), new.get(name).copied()))
+                .filter(|(_, old, new)| old != new)
+                .collect();
+            let mut found: Vec<_> = a.changes(&b).iter().map(|c| (c.name, c.old, c.new)).collect();
+            found.sort_by_key(|(name, ..)| *name);
+            prop_assert_eq!(found, want);
+        }
+    }
 
     #[test]
     fn changes_are_only_what_differs() {

@@ -94,7 +94,30 @@ fn adler32(data: &[u8]) -> u32 {
 mod tests {
     use std::io::Read;
 
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn whatever_goes_in_comes_back_and_one_stream_leaves_nothing_in_the_next(
+            parts in vec((vec(any::<u8>(), 0..40), 1usize..1_500), 1..5),
+        ) {
+            let parts: Vec<Vec<u8>> = parts.into_iter().map(|(part, times)| part.repeat(times)).collect();
+            let mut deflater = Deflater::default();
+            for _ in 0..2 {
+                let slices: Vec<&[u8]> = parts.iter().map(Vec::as_slice).collect();
+                let mut stream = Vec::new();
+                deflater.deflate(&slices, &mut stream).unwrap();
+                let mut reader = flate2::bufread::ZlibDecoder::new(&stream[..]);
+                let mut back = Vec::new();
+                reader.read_to_end(&mut back).unwrap();
+                prop_assert!(back == parts.concat());
+                prop_assert!(reader.into_inner().is_empty());
+            }
+        }
+    }
 
     #[test]
     fn every_length_comes_back() {

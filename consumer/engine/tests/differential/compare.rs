@@ -10,6 +10,7 @@ use git2::{ObjectType, Oid, Repository};
 
 use crate::oid;
 use crate::reference::Rebased;
+use crate::texts::is_latin1;
 
 /// What the engine did, by branch.
 pub struct Sides<'a> {
@@ -222,9 +223,11 @@ impl Raw {
         let kept: Vec<&[u8]> = lines
             .filter(|line| !line.starts_with(b"encoding ") && !line.starts_with(b"change-id "))
             .collect();
-        let latin1 = headers.windows(9).any(|window| window == b"encoding ");
+        let encoding = headers
+            .split(|b| *b == b'\n')
+            .find_map(|line| line.strip_prefix(b"encoding "));
         let text = [kept.concat(), message.to_vec()].concat();
-        if latin1 {
+        if encoding.is_some_and(is_latin1) {
             return text
                 .iter()
                 .map(|b| char::from(*b))

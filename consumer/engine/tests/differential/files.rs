@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::contents::with_other_line_ends;
+use crate::contents::{attributes, binary, edit_repetitive, edited, repetitive, text};
 use crate::rng::Rng;
 
 /// A file, link or submodule: mode, and content or (for submodules) the commit's 20 bytes.
@@ -43,10 +45,15 @@ const SUBMODULE: u32 = 0o160_000;
 /// The tree a history starts from.
 pub fn initial(rng: &mut Rng) -> Files {
     let mut files = Files::new();
-    for _ in 0..rng.between(4, 18) {
+    let mut entries = 0;
+    let mut start = rng.taken().len();
+    while rng.again(entries, 1, 18) {
+        entries += 1;
         let path = path(rng);
         let entry = entry(rng);
         put(&mut files, path, entry);
+        rng.span(start);
+        start = rng.taken().len();
     }
     if rng.chance(15) {
         let dir: &[u8] = if rng.chance(50) {
@@ -54,8 +61,9 @@ pub fn initial(rng: &mut Rng) -> Files {
         } else {
             b"1/2/3/4/5/6/7/"
         };
-        for n in 0..rng.between(20, 60) {
-            let content = text(rng);
+        let (low, high) = *rng.pick(&[(20, 60), (200, 300)]).unwrap_or(&(1, 2));
+        for n in 0..rng.between(low, high) {
+            let content = format!("{dir:?} {n}\n").repeat(1 + n % 9).into_bytes();
             put(
                 &mut files,
                 [dir, format!("w{n}").as_bytes()].concat(),
@@ -63,11 +71,14 @@ pub fn initial(rng: &mut Rng) -> Files {
             );
         }
     }
-    if rng.chance(50) {
-        let content = hot_content(rng);
+    if rng.chance(60) {
+        let content = repetitive(rng);
         put(&mut files, HOT.to_vec(), (FILE, content));
     }
-    if rng.chance(25) {
+    if rng.chance(30) {
+        put(&mut files, b"lib/b".to_vec(), (SUBMODULE, vec![1; 20]));
+    }
+    if rng.chance(35) {
         put(
             &mut files,
             b".gitattributes".to_vec(),
@@ -81,49 +92,16 @@ pub fn initial(rng: &mut Rng) -> Files {
 /// tell apart in different ways what changed.
 const HOT: &[u8] = b"src/hot.c";
 
-fn hot_content(rng: &mut Rng) -> Vec<u8> {
-    (0..rng.between(20, 60))
-        .flat_map(|_| hot_line(rng))
-        .collect()
-}
-
-fn hot_line(rng: &mut Rng) -> Vec<u8> {
-    const LINES: [&str; 7] = ["{", "}", "", "\tx();", "\ty();", "\tif (z)", "\treturn;"];
-    format!("{}\n", LINES[rng.below(LINES.len())]).into_bytes()
-}
-
-/// Adds, removes and repeats runs of lines.
-fn edit_hot(content: &mut Vec<u8>, rng: &mut Rng) {
-    let lines = content.split_inclusive(|b| *b == b'\n').map(<[u8]>::to_vec);
-    let mut lines: Vec<Vec<u8>> = lines.collect();
-    for _ in 0..rng.between(1, 2) {
-        let from = rng.below(lines.len() + 1);
-        let to = (from + rng.between(1, 4)).min(lines.len());
-        match rng.below(3) {
-            0 => drop(lines.drain(from..to)),
-            1 => {
-                let run = lines[from..to].to_vec();
-                let at = rng.below(lines.len() + 1);
-                lines.splice(at..at, run);
-            }
-            _ => {
-                let run: Vec<_> = (0..rng.between(1, 3)).map(|_| hot_line(rng)).collect();
-                lines.splice(from..to, run);
-            }
-        }
-    }
-    *content = lines.concat();
-}
-
 /// One change of one to a few entries.
 pub fn change(files: &mut Files, rng: &mut Rng) {
     if let Some((FILE, content)) = files.get_mut(HOT)
-        && rng.chance(45)
+        && rng.chance(50)
     {
-        return edit_hot(content, rng);
+        return edit_repetitive(content, rng);
     }
     match rng.below(100) {
-        0..38 => edit(files, rng),
+        0..36 => edit(files, rng),
+        36..38 => change_line_ends(files, rng),
         38..47 => {
             let (path, entry) = (path(rng), entry(rng));
             put(files, path, entry);
@@ -136,13 +114,13 @@ pub fn change(files: &mut Files, rng: &mut Rng) {
         54..66 => rename_file(files, rng),
         66..76 => rename_directory(files, rng),
         76..80 => change_mode(files, rng),
-        80..83 => {
+        80..82 => {
             let path = path(rng);
             put(files, path, (LINK, b"a/b".to_vec()));
         }
-        83..86 => {
-            let (path, id) = (path(rng), vec![rng.between(1, 3) as u8; 20]);
-            put(files, path, (SUBMODULE, id));
+        82..86 => {
+            let path = submodule(files, rng).unwrap_or_else(|| path(rng));
+            put(files, path, (SUBMODULE, vec![rng.between(1, 3) as u8; 20]));
         }
         86..90 => swap_kind(files, rng),
         90..94 => {
@@ -177,67 +155,23 @@ fn existing(files: &Files, rng: &mut Rng) -> Option<Vec<u8>> {
     rng.pick(&paths).map(|path| path.to_vec())
 }
 
+/// The path of a submodule, mostly, where there is one.
+fn submodule(files: &Files, rng: &mut Rng) -> Option<Vec<u8>> {
+    let submodules = files.iter().filter(|(_, entry)| entry.0 == SUBMODULE);
+    let paths: Vec<_> = submodules.map(|(path, _)| path).collect();
+    let path = rng.pick(&paths).map(|path| path.to_vec());
+    path.filter(|_| rng.chance(80))
+}
+
 fn entry(rng: &mut Rng) -> Entry {
     match rng.below(20) {
-        0 => (LINK, b"target".to_vec()),
-        1 => (SUBMODULE, vec![1; 20]),
-        2 => (EXECUTABLE, text(rng)),
-        3 => (FILE, binary(rng)),
-        4 => (FILE, Vec::new()),
+        15 => (LINK, b"target".to_vec()),
+        16 => (SUBMODULE, vec![1; 20]),
+        17 => (EXECUTABLE, text(rng)),
+        18 => (FILE, binary(rng)),
+        19 => (FILE, Vec::new()),
         _ => (FILE, text(rng)),
     }
-}
-
-fn text(rng: &mut Rng) -> Vec<u8> {
-    const REPEATED: [&str; 6] = ["{", "}", "", "  x();", "  y();", "end"];
-    let (low, high) = *rng
-        .pick(&[(0, 3), (6, 14), (14, 40), (90, 160)])
-        .unwrap_or(&(1, 2));
-    let repetitive = rng.chance(35);
-    let end = if rng.chance(10) { "\r\n" } else { "\n" };
-    let tag = rng.below(5);
-    let mut text = String::new();
-    for n in 0..rng.between(low, high) {
-        if repetitive && rng.chance(80) {
-            text += REPEATED[rng.below(REPEATED.len())];
-        } else {
-            text += &format!("line {n} of {tag}");
-        }
-        text += end;
-    }
-    if rng.chance(10) {
-        text += "no newline";
-    }
-    text.into_bytes()
-}
-
-fn binary(rng: &mut Rng) -> Vec<u8> {
-    (0..rng.between(20, 200))
-        .map(|n| (n * rng.between(1, 9) % 251) as u8)
-        .collect()
-}
-
-fn attributes(rng: &mut Rng) -> Vec<u8> {
-    const LINES: [&str; 12] = [
-        "*.txt merge=union",
-        "* merge=union",
-        "*.c merge=binary",
-        "*.c -merge",
-        "a* -text",
-        "*.bin binary",
-        "b binary",
-        "*.txt !merge",
-        "c merge=text",
-        "deep/* merge=union",
-        "[attr]mine merge=union",
-        "*.c mine",
-    ];
-    let mut text = String::new();
-    for _ in 0..rng.between(1, 3) {
-        text += LINES[rng.below(LINES.len())];
-        text.push('\n');
-    }
-    text.into_bytes()
 }
 
 /// Edits a regular file's lines here and there; a binary file's bytes.
@@ -256,31 +190,13 @@ fn edit(files: &mut Files, rng: &mut Rng) {
     }
 }
 
-fn edited(content: &[u8], rng: &mut Rng) -> Vec<u8> {
-    let mut lines: Vec<Vec<u8>> = content
-        .split_inclusive(|b| *b == b'\n')
-        .map(<[u8]>::to_vec)
-        .collect();
-    for _ in 0..rng.between(1, 3) {
-        let at = rng.below(lines.len() + 1);
-        let new = match rng.below(4) {
-            0 => b"}\n".to_vec(),
-            1 => b"\n".to_vec(),
-            _ => format!("edit {}\n", rng.below(4)).into_bytes(),
-        };
-        match rng.below(6) {
-            0 | 1 => lines.insert(at, new),
-            2 if at < lines.len() => drop(lines.remove(at)),
-            3 if at < lines.len() => {
-                let line = lines.remove(at);
-                let to = rng.below(lines.len() + 1);
-                lines.insert(to, line);
-            }
-            _ if at < lines.len() => lines[at] = new,
-            _ => lines.push(new),
-        }
+fn change_line_ends(files: &mut Files, rng: &mut Rng) {
+    let Some(path) = existing(files, rng) else {
+        return;
+    };
+    if let Some((FILE | EXECUTABLE, content)) = files.get_mut(&path) {
+        *content = with_other_line_ends(content);
     }
-    lines.concat()
 }
 
 fn rename_file(files: &mut Files, rng: &mut Rng) {

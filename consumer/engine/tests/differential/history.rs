@@ -1,19 +1,26 @@
 //! Histories: a base, a trunk that moved on, and a stack of branches to be replayed onto it.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 use git2::{ObjectType, Oid, Repository};
 
 use crate::files::{self, Files};
 use crate::rng::Rng;
+use crate::texts;
 
 /// One history, as refs and commits of a repository.
 pub struct History {
     pub seed: u64,
+    /// The choices it was made by, and which of them belong together.
+    pub choices: Vec<usize>,
+    pub spans: Vec<Range<usize>>,
     /// The trunk commit the stack is to go onto.
     pub onto: Oid,
     /// The branches, lowest first.
     pub branches: Vec<Branch>,
+    /// All commits, in the order in which they were made; the first is the base.
+    pub commits: Vec<Made>,
 }
 
 /// A branch of the stack.
@@ -24,17 +31,64 @@ pub struct Branch {
     pub base: Option<Oid>,
 }
 
+/// A commit as it was made.
+pub struct Made {
+    pub id: Oid,
+    pub line: Line,
+    pub parents: Vec<Oid>,
+    pub raw: Vec<u8>,
+    pub files: Files,
+}
+
+/// Where a commit was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Line {
+    Base,
+    Trunk,
+    Stack,
+    /// The stack, when what was there had been pushed already.
+    Rewritten(Rewrite),
+}
+
+/// How a branch was changed after another was put on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rewrite {
+    /// Its newest commit has another message.
+    Reworded,
+    /// Its newest commit has another tree.
+    Amended,
+    /// All its commits were made anew.
+    Redone,
+    /// Its newest commit was given up.
+    Reset,
+}
+
 /// Newest date in a history; committers come after it.
 pub const NEWEST: i64 = 1_700_000_000;
 
 /// Writes the history that a seed stands for.
 pub fn write(repo: &Repository, seed: u64) -> History {
+    write_chosen(repo, seed, Rng::new(seed))
+}
+
+/// Writes the history that these choices make; `seed` is only its name.
+pub fn write_chosen(repo: &Repository, seed: u64, rng: Rng) -> History {
     let mut writer = Writer {
         repo,
-        rng: Rng::new(seed),
+        rng,
         clock: NEWEST - 100_000,
+        line: Line::Base,
+        commits: Vec::new(),
     };
-    let history = writer.history(seed);
+    let (onto, branches) = writer.history(seed);
+    let history = History {
+        seed,
+        choices: writer.rng.taken().to_vec(),
+        spans: writer.rng.spans().to_vec(),
+        onto,
+        branches,
+        commits: writer.commits,
+    };
     for branch in &history.branches {
         let name = format!("refs/heads/{}", branch.name);
         repo.reference(&name, branch.head, true, "").unwrap();
@@ -46,27 +100,33 @@ struct Writer<'a> {
     repo: &'a Repository,
     rng: Rng,
     clock: i64,
+    line: Line,
+    commits: Vec<Made>,
 }
 
 impl Writer<'_> {
-    fn history(&mut self, seed: u64) -> History {
+    /// Trunk's head and the stack.
+    fn history(&mut self, seed: u64) -> (Oid, Vec<Branch>) {
         let start = files::initial(&mut self.rng);
         let base = self.commit(&start, &[]);
-        let (branches, steps) = self.stack(seed, base, &start);
-        let onto = self.trunk(base, start, &steps);
-        History {
-            seed,
-            onto,
-            branches,
+        self.line = Line::Stack;
+        let mut branches = self.stack(seed, base, &start);
+        let steps = self.steps();
+        for below in 1..branches.len() {
+            if self.rng.chance(12) {
+                self.rewrite(&mut branches[below - 1]);
+            }
         }
+        self.line = Line::Trunk;
+        (self.trunk(base, start, &steps), branches)
     }
 
-    /// The stack, and the files before and after each of its commits.
-    fn stack(&mut self, seed: u64, base: Oid, start: &Files) -> (Vec<Branch>, Vec<(Files, Files)>) {
+    fn stack(&mut self, seed: u64, base: Oid, files: &Files) -> Vec<Branch> {
         let mut branches = Vec::new();
-        let mut steps = Vec::new();
-        let (mut head, mut now) = (base, start.clone());
-        for n in 0..self.rng.between(1, 3) {
+        let (mut head, mut now) = (base, files.clone());
+        let mut start = self.rng.taken().len();
+        while self.rng.again(branches.len(), 1, 3) {
+            let n = branches.len();
             let mut branch_base = Some(head);
             let own_root = n == 0 && self.rng.chance(4);
             if own_root {
@@ -74,23 +134,42 @@ impl Writer<'_> {
                 self.step(&mut now);
                 head = self.commit(&now, &[]);
             }
-            for _ in 0..self.rng.between(1, 4) {
-                let before = now.clone();
+            let mut commits = 0;
+            let mut commit_start = self.rng.taken().len();
+            while self.rng.again(commits, 1, 4) {
+                commits += 1;
                 head = if self.rng.chance(6) {
                     self.side_and_merge(head, &mut now)
                 } else {
                     self.step(&mut now);
                     self.commit(&now, &[head])
                 };
-                steps.push((before, now.clone()));
+                self.rng.span(commit_start);
+                commit_start = self.rng.taken().len();
             }
             branches.push(Branch {
                 name: format!("c{seed}/s{n}"),
                 head,
                 base: branch_base,
             });
+            self.rng.span(start);
+            start = self.rng.taken().len();
         }
-        (branches, steps)
+        branches
+    }
+
+    /// The files before and after each commit of the stack.
+    fn steps(&self) -> Vec<(Files, Files)> {
+        let before = |made: &Made| Some(self.made(*made.parents.first()?).files.clone());
+        self.commits
+            .iter()
+            .filter(|made| made.line == Line::Stack)
+            .filter_map(|made| Some((before(made)?, made.files.clone())))
+            .collect()
+    }
+
+    fn made(&self, id: Oid) -> &Made {
+        self.commits.iter().find(|made| made.id == id).unwrap()
     }
 
     /// Two lines of work from `head`, merged.
@@ -105,10 +184,52 @@ impl Writer<'_> {
         self.commit(now, &[left, right])
     }
 
-    /// Trunk's commits, some of which the stack has, too.
+    /// Changes a branch under the feet of the one above, as a forced push does.
+    fn rewrite(&mut self, branch: &mut Branch) {
+        const WAYS: [Rewrite; 4] = [
+            Rewrite::Reworded,
+            Rewrite::Amended,
+            Rewrite::Redone,
+            Rewrite::Reset,
+        ];
+        let way = WAYS[self.rng.below(WAYS.len())];
+        self.line = Line::Rewritten(way);
+        let newest = self.made(branch.head);
+        let (mut files, parents) = (newest.files.clone(), newest.parents.clone());
+        match (way, branch.base, &parents[..]) {
+            // Here nothing would be left of the branch.
+            (Rewrite::Reset, _, []) => {}
+            (Rewrite::Reset, _, [first, ..]) => branch.head = *first,
+            (Rewrite::Redone, Some(base), _) => {
+                let mut head = base;
+                let mut files = self.made(base).files.clone();
+                let mut commits = 0;
+                while self.rng.again(commits, 1, 3) {
+                    commits += 1;
+                    self.step(&mut files);
+                    head = self.commit(&files, &[head]);
+                }
+                branch.head = head;
+            }
+            (Rewrite::Reworded, ..) => branch.head = self.commit(&files, &parents),
+            _ => {
+                self.step(&mut files);
+                branch.head = self.commit(&files, &parents);
+            }
+        }
+    }
+
+    /// Trunk's commits, some of which the stack has, too. Rarely, trunk was made anew from the start.
     fn trunk(&mut self, base: Oid, mut now: Files, steps: &[(Files, Files)]) -> Oid {
         let mut head = base;
-        for _ in 0..self.rng.between(0, 4) {
+        if self.rng.chance(4) {
+            self.step(&mut now);
+            head = self.commit(&now, &[]);
+        }
+        let mut commits = 0;
+        let mut start = self.rng.taken().len();
+        while self.rng.again(commits, 0, 4) {
+            commits += 1;
             if self.rng.chance(22) {
                 if let Some((old, new)) = self.rng.pick(steps) {
                     files::pick_up(&mut now, old, new);
@@ -117,6 +238,8 @@ impl Writer<'_> {
                 self.step(&mut now);
             }
             head = self.commit(&now, &[head]);
+            self.rng.span(start);
+            start = self.rng.taken().len();
         }
         head
     }
@@ -125,8 +248,13 @@ impl Writer<'_> {
         if self.rng.chance(5) {
             return;
         }
-        for _ in 0..self.rng.between(1, 3) {
+        let mut changes = 0;
+        let mut start = self.rng.taken().len();
+        while self.rng.again(changes, 1, 3) {
+            changes += 1;
             files::change(files, &mut self.rng);
+            self.rng.span(start);
+            start = self.rng.taken().len();
         }
     }
 
@@ -137,69 +265,19 @@ impl Writer<'_> {
             raw.extend(format!("parent {parent}\n").bytes());
         }
         self.clock += 1;
-        raw.extend(self.author());
+        raw.extend(texts::author(&mut self.rng, self.clock - 5_000));
         raw.extend(format!("committer C <c@example.com> {} +0100\n", self.clock).bytes());
-        let message = self.headers_and_message();
-        raw.extend(message);
+        raw.extend(texts::headers_and_message(&mut self.rng, self.clock));
         let odb = self.repo.odb().unwrap();
-        odb.write(ObjectType::Commit, &raw).unwrap()
-    }
-
-    fn author(&mut self) -> Vec<u8> {
-        const NAMES: [&[u8]; 5] = [
-            b"A U Thor",
-            b"\xc3\x84 \xc3\x96",
-            b"J\xf6rg",
-            b"O'Neil \"x\", Jr.",
-            b"a",
-        ];
-        const ZONES: [&str; 4] = ["+0000", "-0730", "+1400", "+0200"];
-        let name = self.rng.pick(&NAMES).copied().unwrap_or_default();
-        let zone = ZONES[self.rng.below(ZONES.len())];
-        let date = self.clock - 5_000;
-        [
-            b"author ",
-            name,
-            format!(" <a@example.com> {date} {zone}\n").as_bytes(),
-        ]
-        .concat()
-    }
-
-    fn headers_and_message(&mut self) -> Vec<u8> {
-        let n = self.clock;
-        let mut raw = Vec::new();
-        if self.rng.chance(8) {
-            raw.extend(
-                b"gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n",
-            );
-        }
-        let latin1 = self.rng.chance(8);
-        if latin1 {
-            raw.extend(b"encoding ISO-8859-1\n");
-        }
-        if self.rng.chance(8) {
-            raw.extend(format!("change-id zyxw{n}\n").bytes());
-        }
-        raw.push(b'\n');
-        let message: Vec<u8> = match self.rng.below(14) {
-            0 => format!("\n \t\n\nblank lines first {n}\n").into(),
-            1 => format!("no newline {n}").into(),
-            2 => format!("trailing {n}\n\nbody\n\n\n").into(),
-            3 => Vec::new(),
-            4 if !latin1 => format!("not utf-8 {n}: ")
-                .bytes()
-                .chain(*b"\xfc\xdf\n")
-                .collect(),
-            5 => format!("# comment {n}\n\n#x\n").into(),
-            6 => format!("crlf {n}\r\n\r\nbody\r\n").into(),
-            _ if latin1 => format!("latin1 {n}: ")
-                .bytes()
-                .chain(*b"\xfc\xdf\n")
-                .collect(),
-            _ => format!("commit {n}\n\nbody\n").into(),
-        };
-        raw.extend(message);
-        raw
+        let id = odb.write(ObjectType::Commit, &raw).unwrap();
+        self.commits.push(Made {
+            id,
+            line: self.line,
+            parents: parents.to_vec(),
+            raw,
+            files: files.clone(),
+        });
+        id
     }
 }
 

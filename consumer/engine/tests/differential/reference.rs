@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use backstack_schemas::outcome::ConflictKind;
-use git2::{Oid, Repository};
+use git2::{ObjectType, Oid, Repository, RepositoryInitOptions};
 
 use crate::history::{Branch, NEWEST};
 
@@ -16,6 +16,9 @@ pub const EMAIL: &str = "reference@example.com";
 /// A repository with a work tree.
 pub struct WorkTree {
     dir: PathBuf,
+    repo: Repository,
+    /// A commit that holds nothing, as little as the work tree between two rebases.
+    nothing: Oid,
 }
 
 /// What became of a branch.
@@ -36,11 +39,26 @@ pub enum Rebased {
 
 impl WorkTree {
     pub fn init(dir: &Path) -> Self {
-        let tree = Self {
+        let repo = Repository::init_opts(dir, RepositoryInitOptions::new().initial_head("none"));
+        drop(repo.unwrap());
+        // What a rebase gives is the same with these; it is done sooner.
+        let settings = "[core]\nfsync = none\nlogAllRefUpdates = false\n[gc]\nauto = 0\n\
+                        [maintenance]\nauto = false\n";
+        let mut config = std::fs::read_to_string(dir.join(".git/config")).unwrap();
+        config.push_str(settings);
+        std::fs::write(dir.join(".git/config"), config).unwrap();
+        let repo = Repository::open(dir).unwrap();
+        let odb = repo.odb().unwrap();
+        let tree = odb.write(ObjectType::Tree, b"").unwrap();
+        let who = format!("{NAME} <{EMAIL}> 0 +0000");
+        let commit = format!("tree {tree}\nauthor {who}\ncommitter {who}\n\n");
+        let nothing = odb.write(ObjectType::Commit, commit.as_bytes()).unwrap();
+        drop(odb);
+        Self {
             dir: dir.to_owned(),
-        };
-        tree.git(&["init", "-q", "-b", "none", "."]);
-        tree
+            repo,
+            nothing,
+        }
     }
 
     /// Its git directory.
@@ -48,119 +66,162 @@ impl WorkTree {
         self.dir.join(".git")
     }
 
+    pub fn repo(&self) -> &Repository {
+        &self.repo
+    }
+
     /// Rebases a branch, which leaves its ref where it was; `Err` where git could not even start.
     pub fn rebase(&self, branch: &Branch, onto: Oid) -> Result<Rebased, String> {
-        let (onto, head) = (onto.to_string(), branch.head.to_string());
-        let upstream = branch
-            .base
-            .map_or("--root".to_owned(), |base| base.to_string());
-        self.git(&["checkout", "-q", "-f", "--detach", &head]);
-        self.git(&["clean", "-q", "-ffdx"]);
-        let output = self.try_git(&["rebase", "--onto", &onto, &upstream]);
+        let (onto_text, head) = (onto.to_string(), branch.head.to_string());
+        self.clear();
+        let mut rebase = vec!["rebase", "--onto", &onto_text];
+        let base = branch.base.map(|base| base.to_string());
+        rebase.push(base.as_deref().unwrap_or("--root"));
+        rebase.push(&head);
+        let output = git_in(&self.dir, &rebase);
         let said = [&output.stdout[..], &output.stderr[..]].concat();
         let said = String::from_utf8_lossy(&said).into_owned();
-        let repo = Repository::open(&self.dir).unwrap();
         if output.status.success() {
-            let head = repo.head().unwrap().target().unwrap();
+            let head = self.repo.head().unwrap().target().unwrap();
             return Ok(Rebased::Clean {
                 head,
-                commits: self.own_commits(&format!("{onto}..{head}"), None),
+                commits: self.line(onto, head),
                 dropped: dropped(&said),
             });
         }
-        let stopped = repo.refname_to_id("REBASE_HEAD");
-        let conflict = stopped.map(|commit| Rebased::Conflict {
-            commit,
-            paths: self.conflicts(&said),
-        });
-        self.try_git(&["rebase", "--quit"]);
-        match conflict {
-            Ok(conflict) if said.contains("CONFLICT") => Ok(conflict),
-            _ => {
-                // A git that aborted leaves its lock behind.
-                let _ = std::fs::remove_file(self.git_dir().join("index.lock"));
-                Err(said)
-            }
+        match self.repo.refname_to_id("REBASE_HEAD") {
+            Ok(commit) if said.contains("CONFLICT") => Ok(Rebased::Conflict {
+                commit,
+                paths: self.conflicts(&said),
+            }),
+            _ => Err(said),
         }
     }
 
-    /// Commits of a range without merges, in the order a rebase takes them. A rebase of a whole
-    /// history (`--root`) leaves out what `upstream` has by patch-id, but for empty commits.
-    pub fn own_commits(&self, range: &str, upstream: Option<Oid>) -> Vec<Oid> {
-        let list = ["rev-list", "--topo-order", "--reverse", "--no-merges"];
-        let Some(upstream) = upstream else {
-            return lines(&self.git(&[&list[..], &[range]].concat()));
-        };
-        let both = format!("{upstream}...{range}");
-        let marked = self.git(&[&list[..], &["--right-only", "--cherry-mark", &both]].concat());
-        let repo = Repository::open(&self.dir).unwrap();
-        let is_own = |line: &&str| line.starts_with('+') || is_empty(&repo, &line[1..]);
-        marked
-            .lines()
-            .filter(is_own)
-            .map(|line| Oid::from_str(&line[1..]).unwrap())
-            .collect()
+    /// Leaves nothing of the rebase before: neither files nor an index nor what git notes of a
+    /// rebase. `HEAD` is a commit without files, so all is as after a checkout of that.
+    fn clear(&self) {
+        for entry in std::fs::read_dir(&self.dir).unwrap() {
+            let entry = entry.unwrap();
+            if entry.file_name() == ".git" {
+                continue;
+            }
+            remove(&entry.path());
+        }
+        for name in [
+            "index",
+            "index.lock",
+            "rebase-merge",
+            "rebase-apply",
+            "sequencer",
+            "REBASE_HEAD",
+            "CHERRY_PICK_HEAD",
+            "ORIG_HEAD",
+            "AUTO_MERGE",
+            "MERGE_MSG",
+            "HEAD.lock",
+        ] {
+            remove(&self.git_dir().join(name));
+        }
+        std::fs::write(self.git_dir().join("HEAD"), format!("{}\n", self.nothing)).unwrap();
     }
 
-    /// Merge commits of a range.
-    pub fn merges(&self, range: &str) -> Vec<Oid> {
-        lines(&self.git(&["rev-list", "--topo-order", "--reverse", "--merges", range]))
+    /// The commits from `onto`, without it, to `head`, oldest first, each the parent of the next.
+    fn line(&self, onto: Oid, head: Oid) -> Vec<Oid> {
+        let mut commits = Vec::new();
+        let mut at = head;
+        while at != onto {
+            commits.push(at);
+            let commit = self.repo.find_commit(at).unwrap();
+            assert_eq!(commit.parent_count(), 1, "a rebase gives one line");
+            at = commit.parent_id(0).unwrap();
+        }
+        commits.reverse();
+        commits
+    }
+
+    /// Commits of a range in the order in which a rebase takes them: those with one parent or none,
+    /// and the merges. A rebase of a whole history (`--root`) leaves out what `upstream` has by
+    /// patch-id, but for empty commits.
+    pub fn own_commits(&self, range: &str, upstream: Option<Oid>) -> (Vec<Oid>, Vec<Oid>) {
+        let list = ["rev-list", "--topo-order", "--reverse", "--parents"];
+        let printed = self.git(&[&list[..], &[range]].concat());
+        let commits = printed.lines().map(|line| {
+            let mut ids = line.split(' ').map(|id| Oid::from_str(id).unwrap());
+            (ids.next().unwrap(), ids.count() > 1)
+        });
+        let (merges, plain): (Vec<_>, Vec<_>) = commits.partition(|(_, is_merge)| *is_merge);
+        let ids = |commits: Vec<(Oid, bool)>| commits.into_iter().map(|(id, _)| id).collect();
+        let (mut plain, merges): (Vec<Oid>, Vec<Oid>) = (ids(plain), ids(merges));
+        if let Some(upstream) = upstream {
+            let both = format!("{upstream}...{range}");
+            let mark = ["rev-list", "--right-only", "--cherry-mark", "--no-merges"];
+            let marked = self.git(&[&mark[..], &[&both]].concat());
+            let there = |id: &Oid| marked.contains(&format!("={id}"));
+            plain.retain(|id| is_empty(&self.repo, *id) || !there(id));
+        }
+        (plain, merges)
     }
 
     /// Runs git, which must succeed; its output.
     pub fn git(&self, arguments: &[&str]) -> String {
-        let output = self.try_git(arguments);
+        let output = git_in(&self.dir, arguments);
         assert!(output.status.success(), "git {arguments:?}: {output:?}");
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 
-    fn try_git(&self, arguments: &[&str]) -> Output {
-        let mut command = Command::new("git");
-        let path = std::env::var_os("PATH").unwrap_or_default();
-        command.arg("-C").arg(&self.dir).args(arguments);
-        command
-            .env_clear()
-            .env("PATH", path)
-            .env("LC_ALL", "C")
-            .env("HOME", "/nonexistent");
-        command
-            .env("GIT_CONFIG_NOSYSTEM", "1")
-            .env("GIT_CONFIG_GLOBAL", "/dev/null");
-        command
-            .env("GIT_ATTR_NOSYSTEM", "1")
-            .env("GIT_EDITOR", "false");
-        command
-            .env("GIT_COMMITTER_NAME", NAME)
-            .env("GIT_COMMITTER_EMAIL", EMAIL);
-        command.env("GIT_COMMITTER_DATE", format!("{NEWEST} +0000"));
-        command.output().unwrap()
-    }
-
     fn conflicts(&self, said: &str) -> BTreeMap<String, ConflictKind> {
-        let unmerged = self.git(&["ls-files", "-u", "-z"]);
-        let paths = unmerged
-            .split_terminator('\0')
-            .filter_map(|entry| entry.split_once('\t'));
-        paths
-            .map(|(_, path)| path)
-            .map(|path| (plain(path), kind_in(said, path)))
+        let mut index = self.repo.index().unwrap();
+        index.read(true).unwrap();
+        let conflicts = index.conflicts().unwrap().map(Result::unwrap);
+        conflicts
+            .flat_map(|conflict| [conflict.ancestor, conflict.our, conflict.their])
+            .flatten()
+            .map(|entry| String::from_utf8_lossy(&entry.path).into_owned())
+            .map(|path| (plain(&path), kind_in(said, &path)))
             .collect()
     }
 }
 
+/// Removes a file, a link or a directory; one that is not there is all right.
+fn remove(path: &Path) {
+    let Ok(metadata) = std::fs::symlink_metadata(path) else {
+        return;
+    };
+    let removed = if metadata.is_dir() {
+        std::fs::remove_dir_all(path)
+    } else {
+        std::fs::remove_file(path)
+    };
+    removed.unwrap();
+}
+
+fn git_in(dir: &Path, arguments: &[&str]) -> Output {
+    Command::new("git")
+        .arg("-C")
+        .arg(dir)
+        .args(arguments)
+        .env_clear()
+        .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+        .env("LC_ALL", "C")
+        .env("HOME", "/nonexistent")
+        .env("GIT_CONFIG_NOSYSTEM", "1")
+        .env("GIT_CONFIG_GLOBAL", "/dev/null")
+        .env("GIT_ATTR_NOSYSTEM", "1")
+        .env("GIT_EDITOR", "false")
+        .env("GIT_COMMITTER_NAME", NAME)
+        .env("GIT_COMMITTER_EMAIL", EMAIL)
+        .env("GIT_COMMITTER_DATE", format!("{NEWEST} +0000"))
+        .output()
+        .unwrap()
+}
+
 /// Whether a commit has its parent's tree.
-fn is_empty(repo: &Repository, id: &str) -> bool {
-    let commit = repo.find_commit(Oid::from_str(id).unwrap()).unwrap();
+fn is_empty(repo: &Repository, id: Oid) -> bool {
+    let commit = repo.find_commit(id).unwrap();
     commit
         .parent(0)
         .is_ok_and(|parent| parent.tree_id() == commit.tree_id())
-}
-
-fn lines(output: &str) -> Vec<Oid> {
-    output
-        .lines()
-        .map(|line| Oid::from_str(line).unwrap())
-        .collect()
 }
 
 /// What a rebase says of commits that became empty.

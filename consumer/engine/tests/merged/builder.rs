@@ -205,7 +205,7 @@ pub fn lines(file: &str) -> String {
 }
 
 /// Git with an environment of its own.
-fn git_in(dir: &std::path::Path) -> Command {
+pub fn git_in(dir: &std::path::Path) -> Command {
     let mut command = Command::new("git");
     command
         .current_dir(dir)

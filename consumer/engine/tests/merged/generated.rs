@@ -4,11 +4,13 @@
 //!
 //! `BACKSTACK_CASES` histories from `BACKSTACK_SEED` on; a failure names its seed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
-use backstack_schemas::ObjectId;
+use git2::Oid;
 
-use crate::builder::{Repo, Tracked};
+use crate::builder::Tracked;
+use crate::world::{Place, World, oid};
 
 /// How a branch comes to trunk, or nearly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +42,21 @@ const HOWS: [How; 11] = [
     How::Partly,
 ];
 
+impl How {
+    /// As the tally calls it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Not | Self::Partly => "nothing",
+            Self::Squash => "squash",
+            Self::Rebase => "rebase",
+            Self::FastForward => "fast-forward",
+            Self::MergeCommit => "merge commit",
+            Self::Respaced => "white space changed",
+            Self::Enriched => "something added",
+        }
+    }
+}
+
 /// What is known of a branch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Truth {
@@ -68,29 +85,37 @@ impl Random {
     }
 }
 
-struct World {
-    repo: Repo,
+/// What came about, by what was seen of it: for the tally.
+type Events = BTreeMap<&'static str, usize>;
+
+struct Teller<'a> {
+    world: World<'a>,
     random: Random,
     /// Lines written so far, so that no two are the same.
     written: usize,
+    /// Those that a branch wrote.
+    of_branches: BTreeSet<String>,
     story: String,
+    events: Events,
 }
 
 /// What a merge put on trunk, so that it can be taken back.
 #[derive(Clone, Debug)]
 struct Landed {
     /// Oldest first.
-    commits: Vec<ObjectId>,
+    commits: Vec<Oid>,
     is_merge: bool,
 }
 
-impl World {
-    fn new(seed: u64) -> Self {
+impl<'a> Teller<'a> {
+    fn new(place: &'a mut Place, seed: u64) -> Self {
         Self {
-            repo: Repo::start(),
+            world: World::start(place),
             random: Random(seed),
             written: 0,
+            of_branches: BTreeSet::new(),
             story: String::new(),
+            events: Events::new(),
         }
     }
 
@@ -98,33 +123,47 @@ impl World {
         writeln!(self.story, "  {event}").unwrap();
     }
 
+    fn happened(&mut self, event: &'static str) {
+        *self.events.entry(event).or_default() += 1;
+    }
+
     fn file(&mut self) -> &'static str {
         ["app.txt", "lib.txt"][self.random.below(2)]
     }
 
-    fn new_line(&mut self) -> String {
+    fn new_line(&mut self, by_branch: bool) -> String {
         self.written += 1;
-        format!("written {}", self.written)
+        let line = format!("written {}", self.written);
+        if by_branch {
+            self.of_branches.insert(line.clone());
+        }
+        line
     }
 
     /// Changes one place; a branch also removes lines and adds ones that are there already.
     fn change(&mut self, by_branch: bool) {
         let file = self.file();
-        let mut lines: Vec<String> = self.repo.read(file).lines().map(str::to_owned).collect();
+        let mut lines: Vec<String> = self.world.read(file).lines().map(str::to_owned).collect();
         let at = self.random.below(lines.len());
-        let line = self.new_line();
+        let line = self.new_line(by_branch);
         match self.random.below(if by_branch { 6 } else { 3 }) {
             0 => lines.insert(at, line),
             3 => drop(lines.remove(at)),
             4 => lines.insert(at, "}".to_owned()),
             5 => {
                 lines.clear();
-                self.repo.write(&format!("new-{}.txt", self.written), line);
+                let file = format!("new-{}.txt", self.written);
+                self.world.write(&file, line);
             }
-            _ => lines[at] = line,
+            _ => {
+                if !by_branch && self.of_branches.contains(&lines[at]) {
+                    self.happened("trunk went on on a branch's lines");
+                }
+                lines[at] = line;
+            }
         }
         if !lines.is_empty() {
-            self.repo.write(file, lines.join("\n") + "\n");
+            self.world.write(file, lines.join("\n") + "\n");
         }
     }
 
@@ -133,173 +172,133 @@ impl World {
             for _ in 0..=self.random.below(2) {
                 self.change(by_branch);
             }
-            if self.repo.git(&["status", "--porcelain"]).is_empty() {
+            if !self.world.is_changed() {
                 self.change(false);
             }
-            self.repo.commit("change");
+            self.world.commit("change");
         }
     }
 
     fn trunk_goes_on(&mut self) {
-        self.repo.checkout("main");
+        self.world.checkout("main");
         if !self.random.one_in(3) {
             self.commits(2, false);
             self.tell("trunk goes on");
         }
     }
 
-    /// Runs git; where it stops at a conflict, everything is as before.
-    fn attempt(&mut self, args: &[&str]) -> bool {
-        let before = self.repo.id("HEAD").to_string();
-        let clean = self.repo.try_git(args).status.success();
-        if !clean {
-            for sequence in ["rebase", "revert", "cherry-pick"] {
-                self.repo.try_git(&[sequence, "--abort"]);
-            }
-            self.repo.git(&["reset", "-q", "--hard", &before]);
-        }
-        clean
-    }
-
     /// Brings `branch`, whose own commits start at `base`, to trunk; what landed, if it all did.
-    fn merge(&mut self, branch: &str, base: &str, how: How) -> Option<Landed> {
-        self.repo.checkout("main");
-        let before = self.repo.id("main");
+    fn merge(&mut self, branch: &str, base: Oid, how: How) -> Option<Landed> {
+        let world = &mut self.world;
+        world.checkout("main");
+        let (before, tip) = (world.head("main"), world.head(branch));
         let clean = match how {
             How::Not => false,
-            How::FastForward => self.attempt(&["merge", "-q", "--ff-only", branch]),
-            How::MergeCommit => self.attempt(&["merge", "-q", "--no-ff", "--no-edit", branch]),
-            How::Rebase => self.pick(base, branch),
+            How::FastForward => world.fast_forward(branch),
+            How::MergeCommit => world.merge_commit(branch),
+            How::Rebase => world.pick(base, tip),
             How::Partly => {
-                self.pick(base, &format!("{branch}~1"));
+                let last = world.parent(tip);
+                world.pick(base, last);
                 false
             }
-            How::Squash => self.squash(branch),
+            How::Squash => world.squash(branch),
             How::Respaced | How::Enriched => {
-                if self.squash(branch) {
+                if world.squash(branch) {
                     self.spoil(before, how);
                 }
                 false
             }
         };
         let landed = clean.then(|| Landed {
-            commits: self.since(before),
+            commits: self.world.since(before),
             is_merge: how == How::MergeCommit,
         });
         let outcome = if clean { "whole" } else { "not whole" };
         self.tell(&format!("{branch} by {how:?}: {outcome}"));
-        landed.filter(|landed| !landed.commits.is_empty())
-    }
-
-    fn pick(&mut self, base: &str, tip: &str) -> bool {
-        base != tip
-            && self.repo.id(base) != self.repo.id(tip)
-            && self.attempt(&["cherry-pick", &format!("{base}..{tip}")])
-    }
-
-    fn squash(&mut self, branch: &str) -> bool {
-        let clean = self.attempt(&["merge", "-q", "--squash", branch]);
-        if clean {
-            self.repo.commit("squash");
+        let landed = landed.filter(|landed| !landed.commits.is_empty());
+        if landed.is_some() {
+            self.happened(how.name());
         }
-        clean
+        landed
     }
 
     /// Makes the squash on top of `before` something else.
-    fn spoil(&mut self, before: ObjectId, how: How) {
+    fn spoil(&mut self, before: Oid, how: How) {
         if how == How::Enriched {
             self.change(false);
         } else {
             self.respace(before);
         }
-        self.repo.git(&["add", "-A"]);
-        self.repo.git(&["commit", "-q", "--amend", "--no-edit"]);
+        self.world.amend();
+        self.happened(how.name());
     }
 
-    /// Adds a space to a line that the squash added, or to one that it left alone.
-    fn respace(&mut self, before: ObjectId) {
-        let added = self.repo.git(&["diff", "-U0", &before.to_string(), "HEAD"]);
-        let added = added.lines().find_map(|line| {
-            let line = line.strip_prefix('+')?;
-            (!line.starts_with("++")).then(|| line.to_owned())
-        });
-        for file in self.repo.git(&["ls-files"]).lines() {
-            let content = self.repo.read(file);
+    /// Changes white space, and nothing else, in a line that the squash added, or in one that it left
+    /// alone.
+    fn respace(&mut self, before: Oid) {
+        let added = self.world.added_since(before);
+        for file in self.world.file_names() {
+            let content = self.world.read(&file);
             let at = match &added {
                 Some(added) => content.lines().position(|line| line == added),
                 None => Some(0),
             };
             if let Some(at) = at {
-                let line = content.lines().nth(at).unwrap();
-                self.repo.edit(file, at, &format!("{line} "));
+                let mut lines: Vec<String> = content.lines().map(str::to_owned).collect();
+                let line = &lines[at];
+                lines[at] = match self.random.below(5) {
+                    0 => format!("{line} "),
+                    1 => format!("  {line}"),
+                    2 => format!("{line}\r"),
+                    3 => format!("{line}\n"),
+                    _ => format!("\t{line}\t"),
+                };
+                let end = if content.ends_with('\n') { "\n" } else { "" };
+                self.world.write(&file, lines.join("\n") + end);
                 return;
             }
         }
     }
 
-    fn since(&self, before: ObjectId) -> Vec<ObjectId> {
-        let range = format!("{before}..main");
-        let printed = self
-            .repo
-            .git(&["rev-list", "--first-parent", "--reverse", &range]);
-        printed.lines().map(|id| id.parse().unwrap()).collect()
-    }
-
     /// Takes back what landed, all or one commit of it, as one commit or several; maybe puts it back
     /// again. Whether it is gone in the end.
     fn take_back(&mut self, landed: &Landed) -> bool {
-        self.repo.checkout("main");
-        let before = self.repo.id("main");
+        self.world.checkout("main");
+        let before = self.world.head("main");
         if !self.undo(landed) {
             self.tell("taking back conflicts");
             return false;
         }
         self.tell("taken back");
-        let undone = Landed {
-            commits: self.since(before),
-            is_merge: false,
-        };
+        self.happened(if landed.is_merge {
+            "a merge commit taken back"
+        } else {
+            "squashed, rebased or fast-forwarded commits taken back"
+        });
+        let undone = self.world.since(before);
         self.trunk_goes_on();
-        if self.random.one_in(2) && self.revert_each(&undone.commits) {
+        if self.random.one_in(2) && self.world.revert_each(&undone) {
             self.tell("and put back");
+            self.happened("put back again");
             return false;
         }
         true
     }
 
     fn undo(&mut self, landed: &Landed) -> bool {
+        let all = &landed.commits;
         if landed.is_merge {
-            let merge = landed.commits[0].to_string();
-            return self.attempt(&["revert", "--no-edit", "-m", "1", &merge]);
+            return self.world.revert_each(&all[..1]);
         }
-        let all = landed.commits.clone();
         match self.random.below(3) {
             0 => {
                 let one = self.random.below(all.len());
-                self.revert_each(&all[one..=one])
+                self.world.revert_each(&all[one..=one])
             }
-            1 => self.revert_each(&all),
-            _ => self.revert_as_one(&all),
+            1 => self.world.revert_each(all),
+            _ => self.world.revert_as_one(all),
         }
-    }
-
-    /// Newest first; all of them or none.
-    fn revert_each(&mut self, commits: &[ObjectId]) -> bool {
-        let newest_first: Vec<_> = commits.iter().rev().map(ToString::to_string).collect();
-        let mut args = vec!["revert", "--no-edit"];
-        args.extend(newest_first.iter().map(String::as_str));
-        self.attempt(&args)
-    }
-
-    fn revert_as_one(&mut self, commits: &[ObjectId]) -> bool {
-        let newest_first: Vec<_> = commits.iter().rev().map(ToString::to_string).collect();
-        let mut args = vec!["revert", "--no-commit"];
-        args.extend(newest_first.iter().map(String::as_str));
-        let clean = self.attempt(&args);
-        if clean {
-            self.repo.commit("revert");
-        }
-        clean
     }
 
     /// Lets the branch go on after it was looked at; whether it did.
@@ -307,29 +306,29 @@ impl World {
         if !self.random.one_in(6) {
             return false;
         }
-        self.repo.checkout(branch);
+        self.world.checkout(branch);
         self.change(false);
         if self.random.one_in(2) {
-            self.repo.git(&["add", "-A"]);
-            self.repo.git(&["commit", "-q", "--amend", "--no-edit"]);
+            self.world.amend();
             self.tell(&format!("{branch} is amended"));
+            self.happened("amended after it was looked at");
         } else {
-            self.repo.commit("one more");
+            self.world.commit("one more");
             self.tell(&format!("{branch} goes on"));
+            self.happened("went on after it was looked at");
         }
-        self.repo.checkout("main");
+        self.world.checkout("main");
         true
     }
 
     fn new_branch(&mut self, name: &str, parent: &str) -> Tracked {
-        self.repo.branch(name, parent);
+        self.world.branch(name, parent);
         self.commits(3, true);
-        if self.repo.id(&format!("{name}^{{tree}}")) == self.repo.id(&format!("{parent}^{{tree}}"))
-        {
+        if self.world.tree_of(name) == self.world.tree_of(parent) {
             self.change(false);
-            self.repo.commit("not in vain");
+            self.world.commit("not in vain");
         }
-        self.repo.track(name, parent)
+        self.world.track(name, parent)
     }
 
     fn pick_how(&mut self) -> How {
@@ -351,53 +350,53 @@ struct Play {
 }
 
 impl Play {
-    fn of(world: &mut World) -> Self {
-        let a = world.new_branch("a", "main");
-        let b = world.new_branch("b", "a");
-        world.repo.checkout("main");
-        if world.random.one_in(2) {
-            world.trunk_goes_on();
+    fn of(teller: &mut Teller) -> Self {
+        let a = teller.new_branch("a", "main");
+        let b = teller.new_branch("b", "a");
+        teller.world.checkout("main");
+        if teller.random.one_in(2) {
+            teller.trunk_goes_on();
         }
         let mut play = Self {
             a,
             b,
-            how_a: world.pick_how(),
+            how_a: teller.pick_how(),
             landed_a: false,
             a_stands: false,
             truth_a: Truth::Open,
             truth_b: Truth::Open,
         };
-        play.run(world);
+        play.run(teller);
         play
     }
 
-    fn run(&mut self, world: &mut World) {
-        let landed_a = self.merge_a(world);
-        if world.random.one_in(4) {
-            self.take_back_a(world, landed_a.as_ref());
+    fn run(&mut self, teller: &mut Teller) {
+        let landed_a = self.merge_a(teller);
+        if teller.random.one_in(4) {
+            self.take_back_a(teller, landed_a.as_ref());
         }
-        world.trunk_goes_on();
-        let how_b = world.pick_how();
-        let landed_b = self.merge_b(world, how_b);
-        world.trunk_goes_on();
-        if world.random.one_in(4) {
-            self.take_back_a(world, landed_a.as_ref());
+        teller.trunk_goes_on();
+        let how_b = teller.pick_how();
+        let landed_b = self.merge_b(teller, how_b);
+        teller.trunk_goes_on();
+        if teller.random.one_in(4) {
+            self.take_back_a(teller, landed_a.as_ref());
         }
-        if let Some(landed) = landed_b.filter(|_| world.random.one_in(3)) {
-            self.take_back_b(world, how_b, &landed);
+        if let Some(landed) = landed_b.filter(|_| teller.random.one_in(3)) {
+            self.take_back_b(teller, how_b, &landed);
         }
-        world.trunk_goes_on();
-        if world.branch_goes_on("a") {
+        teller.trunk_goes_on();
+        if teller.branch_goes_on("a") {
             self.truth_a = Truth::Open;
         }
-        if world.branch_goes_on("b") {
+        if teller.branch_goes_on("b") {
             self.truth_b = Truth::Open;
         }
     }
 
-    fn merge_a(&mut self, world: &mut World) -> Option<Landed> {
-        let base = self.a.base.unwrap().to_string();
-        let landed = world.merge("a", &base, self.how_a);
+    fn merge_a(&mut self, teller: &mut Teller) -> Option<Landed> {
+        let base = oid(self.a.base.unwrap());
+        let landed = teller.merge("a", base, self.how_a);
         if landed.is_some() {
             self.landed_a = true;
             self.a_stands = true;
@@ -406,18 +405,18 @@ impl Play {
         landed
     }
 
-    fn take_back_a(&mut self, world: &mut World, landed: Option<&Landed>) {
+    fn take_back_a(&mut self, teller: &mut Teller, landed: Option<&Landed>) {
         if let Some(landed) = landed.filter(|_| self.a_stands)
-            && world.take_back(landed)
+            && teller.take_back(landed)
         {
             self.a_stands = false;
             self.truth_a = Truth::Open;
         }
     }
 
-    fn merge_b(&mut self, world: &mut World, how: How) -> Option<Landed> {
-        let base = self.b.base.unwrap().to_string();
-        let mut landed = world.merge("b", &base, how)?;
+    fn merge_b(&mut self, teller: &mut Teller, how: How) -> Option<Landed> {
+        let base = oid(self.b.base.unwrap());
+        let mut landed = teller.merge("b", base, how)?;
         self.truth_b = Truth::Merged;
         match how {
             // Git does not bring back what was merged and taken back before.
@@ -425,8 +424,8 @@ impl Play {
             How::MergeCommit => self.truth_a = Truth::Merged,
             How::FastForward => {
                 self.truth_a = Truth::Merged;
-                let own = world.repo.git(&["rev-list", &format!("{base}..b")]);
-                landed.commits.retain(|id| own.contains(&id.to_string()));
+                let (world, tip) = (&teller.world, teller.world.head("b"));
+                landed.commits.retain(|id| world.is_in(*id, base, tip));
             }
             // The squash has as much of `a` as was not there.
             How::Squash if self.how_a != How::Not => {
@@ -446,8 +445,8 @@ impl Play {
         self.landed_a && matches!(self.how_a, How::MergeCommit | How::FastForward)
     }
 
-    fn take_back_b(&mut self, world: &mut World, how: How, landed: &Landed) {
-        if !world.take_back(landed) {
+    fn take_back_b(&mut self, teller: &mut Teller, how: How, landed: &Landed) {
+        if !teller.take_back(landed) {
             return;
         }
         self.truth_b = Truth::Open;
@@ -488,6 +487,25 @@ impl Tally {
     }
 }
 
+/// Everything that has to come about, and in how many of 1,000 histories at least.
+const WANTED: [(&str, usize); 12] = [
+    ("squash", 100),
+    ("rebase", 100),
+    ("fast-forward", 40),
+    ("merge commit", 100),
+    ("white space changed", 60),
+    ("something added", 60),
+    ("a merge commit taken back", 30),
+    ("squashed, rebased or fast-forwarded commits taken back", 60),
+    ("put back again", 40),
+    ("amended after it was looked at", 60),
+    ("went on after it was looked at", 60),
+    ("trunk went on on a branch's lines", 40),
+];
+
+/// Histories in one repository.
+const BATCH: u64 = 100;
+
 fn number(variable: &str, default: u64) -> u64 {
     match std::env::var(variable) {
         Ok(text) => text.parse().unwrap(),
@@ -497,22 +515,35 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[test]
 fn generated_histories() {
-    let (first, cases) = (number("BACKSTACK_SEED", 1), number("BACKSTACK_CASES", 60));
+    let (first, cases) = (number("BACKSTACK_SEED", 1), number("BACKSTACK_CASES", 300));
     let mut tally = Tally::default();
+    let mut events = Events::new();
+    let mut place = Place::new();
     for seed in first..first + cases {
-        let mut world = World::new(seed);
-        let play = Play::of(&mut world);
-        let merged = world.repo.merged(&[&play.a, &play.b]);
+        if (seed - first) % BATCH == 0 {
+            place = Place::new();
+        }
+        let mut teller = Teller::new(&mut place, seed);
+        let play = Play::of(&mut teller);
+        let merged = teller.world.merged(&[&play.a, &play.b]);
         for (name, truth) in [("a", play.truth_a), ("b", play.truth_b)] {
             let found = merged.iter().any(|(branch, _)| branch == name);
             assert!(
                 tally.add(truth, found),
                 "BACKSTACK_SEED={seed} BACKSTACK_CASES=1: {name} is {truth:?}, found {merged:?}\n{}{}",
-                world.story,
-                world.repo.git(&["log", "--graph", "--oneline", "--all"]),
+                teller.story,
+                teller.world.log(),
             );
         }
+        for event in teller.events.keys() {
+            *events.entry(event).or_default() += 1;
+        }
     }
-    println!("{cases} histories from seed {first}: {tally:?}");
+    println!("{cases} histories from seed {first}: {tally:?}, {events:?}");
     assert!(tally.must > 0 && tally.must_not > 0, "{tally:?}");
+    for (event, least) in WANTED {
+        let count = events.get(event).copied().unwrap_or(0) as u64;
+        let least = least as u64 * cases / 1_000;
+        assert!(cases < 100 || count >= least, "{event}: {count} of {cases}");
+    }
 }

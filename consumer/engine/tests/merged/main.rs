@@ -4,4 +4,6 @@
 mod builder;
 mod facts;
 mod generated;
+mod merge_tree;
 mod stories;
+mod world;

@@ -1,0 +1,111 @@
+//! Deltas, as packs store objects that are like another: git's `gitformat-pack` manual, "Deltified
+//! representation".
+
+/// The object that `delta` makes of `base`, in the room given; `None` where the delta is damaged or
+/// of another base.
+pub(super) fn apply<'a>(base: &[u8], delta: &[u8], object: &'a mut Vec<u8>) -> Option<&'a [u8]> {
+    let mut delta = delta;
+    if size(&mut delta)? != base.len() {
+        return None;
+    }
+    let length = size(&mut delta)?;
+    object.clear();
+    object.try_reserve(length).ok()?;
+    while let Some((&code, rest)) = delta.split_first() {
+        delta = rest;
+        let piece = if code & 0x80 != 0 {
+            let start = number(&mut delta, code & 0x0f)?;
+            let count = match number(&mut delta, code >> 4 & 0x07)? {
+                0 => 0x1_0000,
+                count => count,
+            };
+            base.get(start..start.checked_add(count)?)?
+        } else {
+            // Code 0 is reserved.
+            let (literal, rest) = delta.split_at_checked(usize::from(code).max(1))?;
+            delta = rest;
+            if code == 0 {
+                return None;
+            }
+            literal
+        };
+        if object.len() + piece.len() > length {
+            return None;
+        }
+        object.extend_from_slice(piece);
+    }
+    (object.len() == length).then_some(object.as_slice())
+}
+
+/// A size: seven bits a byte, the lowest first.
+fn size(from: &mut &[u8]) -> Option<usize> {
+    let mut size = 0_usize;
+    for shift in (0..usize::BITS).step_by(7) {
+        let (&byte, rest) = from.split_first()?;
+        *from = rest;
+        let bits = usize::from(byte & 0x7f);
+        size |= bits.checked_shl(shift).filter(|s| s >> shift == bits)?;
+        if byte & 0x80 == 0 {
+            return Some(size);
+        }
+    }
+    None
+}
+
+/// A number of which only the bytes that `present` names are stored, the lowest first.
+fn number(from: &mut &[u8], present: u8) -> Option<usize> {
+    let mut number = 0;
+    for at in (0..4).filter(|at| present >> at & 1 == 1) {
+        let (&byte, rest) = from.split_first()?;
+        *from = rest;
+        number |= usize::from(byte) << (8 * at);
+    }
+    Some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BASE: &[u8] = b"0123456789";
+
+    #[test]
+    fn copies_and_literals_make_an_object() {
+        // Copy 3 from 2, insert "ab", copy 4 from 0.
+        let delta = [10, 9, 0x91, 2, 3, 2, b'a', b'b', 0x90, 4];
+        assert_eq!(apply(BASE, &delta, &mut Vec::new()).unwrap(), b"234ab0123");
+    }
+
+    #[test]
+    fn a_copy_of_no_length_is_64_kibibytes() {
+        let base = vec![7; 0x1_0001];
+        let delta = [0x81, 0x80, 4, 0x80, 0x80, 4, 0x81, 1];
+        assert_eq!(apply(&base, &delta, &mut Vec::new()).unwrap(), &base[1..]);
+    }
+
+    #[test]
+    fn damaged_deltas_are_refused() {
+        for delta in [
+            &[][..],
+            // Another base.
+            &[11, 1, 1, b'a'],
+            // Beyond the base.
+            &[10, 2, 0x91, 9, 2],
+            // Cut short: the literal, the number, the size.
+            &[10, 2, 2, b'a'],
+            &[10, 2, 0x91, 9],
+            &[10, 0x80],
+            // Too short, too long, the reserved code.
+            &[10, 2, 1, b'a'],
+            &[10, 2, 3, b'a', b'b', b'c'],
+            &[10, 2, 0, b'a', b'b'],
+            // Sizes that no memory has.
+            &[
+                10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, b'a',
+            ],
+            &[10, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f, 1, b'a'],
+        ] {
+            assert_eq!(apply(BASE, delta, &mut Vec::new()), None, "{delta:?}");
+        }
+    }
+}
