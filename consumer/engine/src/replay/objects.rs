@@ -69,10 +69,10 @@ impl NewObjects {
             .collect();
         let objects_dir = objects_dir(&open(git_dir)?);
         pack::write(&objects_dir, &packed).map_err(|error| {
-            let dir = objects_dir.display();
-            EngineError::Internal(format!(
-                "new objects could not be written to {dir}: {error}"
-            ))
+            EngineError::disk(
+                &format!("writing new objects to {}", objects_dir.display()),
+                &error,
+            )
         })
     }
 
@@ -362,7 +362,7 @@ impl Objects {
 
     fn unwritable(&self, error: &std::io::Error) -> EngineError {
         let dir = self.dir.display();
-        EngineError::Internal(format!("temporary objects in {dir} failed: {error}"))
+        EngineError::disk(&format!("writing temporary objects in {dir}"), error)
     }
 }
 
