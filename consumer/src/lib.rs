@@ -21,6 +21,7 @@
 //! | what do the actions do? | [`workflow`], [`projection`] |
 //! | where does a message go that is no action, or that cannot even be read? | [`dead_letter`], [`unreadable`] |
 //! | what of jobs whose message is gone, or tasks that wait for one? | [`lost`], [`tasks`] |
+//! | what is left of a repository that was removed? | [`removed`] |
 //! | how do mirrors stay within their budget? | [`housekeeping`] |
 //! | how is it all run on one machine? | [`dev`] |
 
@@ -38,6 +39,7 @@ pub mod message;
 pub mod permits;
 pub mod projection;
 pub mod pull;
+pub mod removed;
 pub mod row_hints;
 pub mod run;
 pub mod runner;

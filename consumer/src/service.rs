@@ -21,6 +21,7 @@ use crate::line::Lines;
 use crate::lost::watch_for_lost_jobs;
 use crate::permits::Permits;
 use crate::pull::Pulls;
+use crate::removed::watch_for_removed;
 use crate::row_hints::RowHints;
 use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
@@ -76,6 +77,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     let runner = Arc::new(runner(&config, client.clone(), shutdown).await?);
     let lines = Lines::new(Arc::clone(&runner));
     tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
+    tokio::spawn(watch_for_removed(Arc::clone(&runner)));
     if config.mirror_budget.is_some() {
         tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
     }
@@ -111,7 +113,7 @@ async fn runner(
     let clock = Arc::clone(rows.clock());
     let stream = ActionsStream::new(client.clone(), &topology);
     if let Some(time) = stream.state().await?.server_time {
-        clock.saw(time);
+        clock.told(time);
     }
     Ok(Runner {
         tickets: Tickets::new(stream.clone(), rows.clone(), topology.clone()),
