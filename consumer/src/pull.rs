@@ -79,7 +79,7 @@ impl Pulls {
         for number in 0_u64.. {
             tokio::select! {
                 () = self.runner.drain.cancelled() => break,
-                () = self.runner.permits.until_one_is_free() => {}
+                () = self.runner.ready_for_more() => {}
             }
             connections.mark_unchanged();
             let pull = format!("{inbox}.{number}");

@@ -32,6 +32,7 @@ use crate::status::{self, Begin, Claim, JobRow, Overtaken};
 use crate::stream::ActionsStream;
 use crate::tasks;
 use crate::ticket::Tickets;
+use crate::unreadable::Screening;
 use crate::workflow::{self, Context};
 use backstack_producer::clock::Clock;
 
@@ -77,6 +78,8 @@ pub struct Runner {
     pub keeper: Keeper,
     /// Places for running jobs.
     pub permits: Permits,
+    /// Whether what is delivered breaks the connection.
+    pub screening: Arc<Screening>,
     /// Where messages go that no job can be made of.
     pub dead_letters: DeadLetters,
     /// Hints that a repository's job rows changed.
@@ -105,6 +108,12 @@ impl Runner {
             std::future::pending::<()>().await;
         }
         self.drain.cancelled().await;
+    }
+
+    /// Returns when there is room for another message, and nothing speaks against asking for one.
+    pub async fn ready_for_more(&self) {
+        self.screening.settled().await;
+        self.permits.until_one_is_free().await;
     }
 
     /// Returns when a job row of the repository may have changed.

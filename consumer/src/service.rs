@@ -26,7 +26,7 @@ use crate::row_hints::RowHints;
 use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
 use crate::ticket::Tickets;
-use crate::unreadable::watch_for_unreadable;
+use crate::unreadable::{Screening, closed_for_good, look_through_all, watch_for_unreadable};
 use crate::workflow::Context;
 
 /// How long handing back may take once running jobs have been told to stop.
@@ -50,6 +50,12 @@ pub enum ServiceError {
     /// The work queue did not answer.
     #[error("the work queue: {0}")]
     Stream(#[from] ApiError),
+    /// A message that was delivered brought the connection down for good. It has been removed, so the
+    /// service only has to be started again.
+    #[error(
+        "a message that cannot be read closed the connection for good; start the service again"
+    )]
+    Closed,
 }
 
 /// Runs a worker until `shutdown` is cancelled, then drains: what waits is handed back at once, what
@@ -62,8 +68,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     connect_options.name = "backstackd".to_owned();
     // Connections are counted for those who must ask for everything anew on each.
     let (connections, seen) = watch::channel(0_u64);
+    let screening = Arc::new(Screening::default());
+    let told = Arc::clone(&screening);
     let client = connect_with(&connect_options, move |event| {
         if matches!(event, Event::Connected) {
+            told.connected();
             connections.send_modify(|made| *made += 1);
         }
     })
@@ -74,14 +83,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     };
     ensure(&client, &connect_options.topology(), choices).await?;
 
-    let runner = Arc::new(runner(&config, client.clone(), shutdown).await?);
+    let runner = Arc::new(runner(&config, client.clone(), screening, shutdown).await?);
     let lines = Lines::new(Arc::clone(&runner));
     tokio::spawn(watch_for_lost_jobs(Arc::clone(&runner)));
     tokio::spawn(watch_for_removed(Arc::clone(&runner)));
     if config.mirror_budget.is_some() {
         tokio::spawn(keep_mirrors_within_budget(Arc::clone(&runner)));
     }
-    let screening = tokio::spawn(watch_for_unreadable(Arc::clone(&runner), seen.clone()));
+    let screening = tokio::spawn(watch_for_unreadable(
+        Arc::clone(&runner),
+        connect_options.clone(),
+        seen.clone(),
+    ));
     let pulls = Pulls::new(Arc::clone(&runner), Arc::clone(&lines), seen);
     tracing::info!(
         worker = %runner.worker,
@@ -89,8 +102,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
         state_dir = %config.state_dir.display(),
         "ready for work"
     );
-    // Returns when the drain has begun and nothing more can come in.
-    pulls.run().await;
+    tokio::select! {
+        // Returns when the drain has begun and nothing more can come in.
+        () = pulls.run() => {}
+        () = closed_for_good(&client) => {
+            give_up(&runner, &lines).await;
+            look_through_all(&runner, &connect_options).await;
+            return Err(ServiceError::Closed);
+        }
+    }
     drain(&config, &runner, &lines).await;
     screening.abort();
     // What was settled last must be on the wire before the connection goes.
@@ -106,6 +126,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 async fn runner(
     config: &Config,
     client: Client,
+    screening: Arc<Screening>,
     drain: CancellationToken,
 ) -> Result<Runner, ServiceError> {
     let topology = config.connect.topology();
@@ -119,6 +140,7 @@ async fn runner(
         tickets: Tickets::new(stream.clone(), rows.clone(), topology.clone()),
         keeper: Keeper::start(client.clone(), config.ack_wait),
         permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
+        screening,
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),
         context: Context::open(config, rows.clone(), stream.clone()).await?,
@@ -159,6 +181,19 @@ async fn drain(config: &Config, runner: &Runner, lines: &Lines) {
         .is_err()
     {
         tracing::error!("some jobs did not stop; the server delivers them again");
+    }
+}
+
+/// Stops everything without a connection; what was held is delivered again.
+async fn give_up(runner: &Runner, lines: &Lines) {
+    tracing::error!("the connection is closed for good; giving up what is held");
+    runner.drain.cancel();
+    runner.abort.cancel();
+    if tokio::time::timeout(ABORT_PATIENCE, lines.ended())
+        .await
+        .is_err()
+    {
+        tracing::error!("some jobs did not stop");
     }
 }
 

@@ -100,6 +100,8 @@ impl RawNats {
                         read(&payload)
                     });
                 }
+                // The server objects to these, and stores them all the same.
+                "-ERR" if line.contains("Invalid Publish Subject") => {}
                 "-ERR" => return Some(Answer::Error(line.trim().to_owned())),
                 "PING" => self.stream.write_all(b"PONG\r\n").await.ok()?,
                 _ => {}
