@@ -11,8 +11,9 @@ use parking_lot::Mutex;
 
 use super::branch_rows::BranchRows;
 use super::failure::internal;
+use super::patience::is_answer;
 use crate::config::{Config, Identity};
-use crate::run::Halt;
+use crate::run::{Halt, Run};
 use crate::stream::ActionsStream;
 
 /// Everything that actions work with.
@@ -88,8 +89,13 @@ impl Context {
     }
 
     /// The work queue's newest sequence.
-    pub(crate) async fn last_sequence(&self) -> Result<u64, Halt> {
-        let state = self.stream.state().await;
+    pub(crate) async fn last_sequence(&self, run: &Run) -> Result<u64, Halt> {
+        let state = loop {
+            let state = self.stream.state().await;
+            if is_answer(run, &state).await {
+                break state;
+            }
+        };
         Ok(state
             .map_err(|error| internal(format!("the work queue: {error}")))?
             .last_sequence)
