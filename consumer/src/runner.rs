@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::Client;
+use backstack_producer::api::ApiError;
 use backstack_producer::rows::{RowError, Rows};
 use backstack_schemas::topology::DeadReason;
 use backstack_schemas::{
@@ -287,8 +288,8 @@ impl Runner {
         }
     }
 
-    /// A message that asks for nothing that can be run: its row says why, and the dead letters have
-    /// it whole.
+    /// A message that asks for nothing that can be run: the dead letters have it whole, and its row says
+    /// why.
     async fn refuse(
         &self,
         delivery: Delivery,
@@ -300,12 +301,18 @@ impl Runner {
             InvalidAction::UnknownAction(_) => DeadReason::BadSubject,
             _ => DeadReason::BadPayload,
         };
+        // The letter first: a message whose row has ended counts as finished, whatever is still to be
+        // done for it.
+        if let Err(error) = self.dead_letters.bury(reason, &message).await {
+            return not_buried(delivery, &error).await;
+        }
         let error = JobError::new(ErrorCode::InvalidAction, problem.to_string());
         let refused = status::refuse(&self.rows, &self.clock, &spec, &message, &error).await;
         if let Err(error) = refused {
             return give_back(delivery, &error).await;
         }
-        self.bury(delivery, reason, &message).await
+        delivery.settle(Verdict::Term).await;
+        Ended::Finished
     }
 
     async fn bury(&self, delivery: Delivery, reason: DeadReason, message: &StoredMessage) -> Ended {
@@ -314,13 +321,15 @@ impl Runner {
                 delivery.settle(Verdict::Term).await;
                 Ended::Finished
             }
-            Err(error) => {
-                tracing::warn!(%error, "the dead letters did not take the message");
-                delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
-                Ended::Unfinished
-            }
+            Err(error) => not_buried(delivery, &error).await,
         }
     }
+}
+
+async fn not_buried(delivery: Delivery, error: &ApiError) -> Ended {
+    tracing::warn!(%error, "the dead letters did not take the message");
+    delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
+    Ended::Unfinished
 }
 
 async fn give_back(delivery: Delivery, error: &RowError) -> Ended {

@@ -228,24 +228,25 @@ impl Screen {
         Ok(())
     }
 
-    /// In an order that may end anywhere and begin again: the row, the letter, the message.
+    /// In an order that may end anywhere and begin again: the letter, the row, the message.
     async fn remove(&self, message: &StoredMessage, problem: &str) -> Result<(), NoAnswer> {
         let topology = self.rows.topology();
         let published = topology.published_subject(&message.subject);
-        let reason = match topology.parse_action_subject(&published) {
-            Some((repo, action)) => {
-                let job_id = message.job_id(topology, &repo, &action);
-                let spec = match message.decode(&action) {
-                    Ok(action) => JobSpec::new(repo, job_id, &action),
-                    Err(_) => JobSpec::nameless(repo, job_id, &action),
-                };
-                let error = JobError::new(ErrorCode::InvalidAction, advice(problem));
-                status::refuse(&self.rows, &self.clock, &spec, message, &error).await?;
-                DeadReason::BadPayload
-            }
+        let named = topology.parse_action_subject(&published);
+        let reason = match named {
+            Some(_) => DeadReason::BadPayload,
             None => DeadReason::BadSubject,
         };
         self.dead_letters.bury(reason, message).await?;
+        if let Some((repo, action)) = named {
+            let job_id = message.job_id(topology, &repo, &action);
+            let spec = match message.decode(&action) {
+                Ok(action) => JobSpec::new(repo, job_id, &action),
+                Err(_) => JobSpec::nameless(repo, job_id, &action),
+            };
+            let error = JobError::new(ErrorCode::InvalidAction, advice(problem));
+            status::refuse(&self.rows, &self.clock, &spec, message, &error).await?;
+        }
         self.stream.delete(message.sequence).await?;
         Ok(())
     }
