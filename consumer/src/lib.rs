@@ -24,6 +24,7 @@
 //! | what of messages that the stream forgot to remove? | [`leftovers`] |
 //! | what if somebody deletes a stream, a bucket, a consumer? | [`guard`] |
 //! | does it work, and how much? | [`readiness`], [`vitals`], [`metrics`], over HTTP by [`listen`] |
+//! | what is left of a repository that was removed? | [`removed`] |
 //! | how do mirrors stay within their budget? | [`housekeeping`] |
 //! | how is it all run on one machine? | [`dev`] |
 
@@ -46,6 +47,7 @@ pub mod permits;
 pub mod projection;
 pub mod pull;
 pub mod readiness;
+pub mod removed;
 pub mod row_hints;
 pub mod run;
 pub mod runner;

@@ -152,7 +152,7 @@ impl Pulls {
     /// Returns when there is room for a job, and everything that it needs is there.
     async fn may_ask(&self) {
         self.runner.guard.until_complete().await;
-        self.runner.permits.until_one_is_free().await;
+        self.runner.ready_for_more().await;
     }
 
     /// Waits for the answer to a pull and deals with it. Each pull has a subject of its own: what the

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::Client;
+use backstack_producer::api::ApiError;
 use backstack_producer::rows::{RowError, Rows};
 use backstack_schemas::topology::DeadReason;
 use backstack_schemas::{
@@ -35,6 +36,7 @@ use crate::status::{self, Begin, Claim, JobRow, Overtaken};
 use crate::stream::ActionsStream;
 use crate::tasks;
 use crate::ticket::Tickets;
+use crate::unreadable::Screening;
 use crate::vitals::Vitals;
 use crate::workflow::{self, Context};
 use backstack_producer::clock::Clock;
@@ -84,6 +86,8 @@ pub struct Runner {
     pub keeper: Keeper,
     /// Places for running jobs.
     pub permits: Permits,
+    /// Whether what is delivered breaks the connection.
+    pub screening: Arc<Screening>,
     /// Where messages go that no job can be made of.
     pub dead_letters: DeadLetters,
     /// Hints that a repository's job rows changed.
@@ -120,6 +124,12 @@ impl Runner {
             std::future::pending::<()>().await;
         }
         self.drain.cancelled().await;
+    }
+
+    /// Returns when there is room for another message, and nothing speaks against asking for one.
+    pub async fn ready_for_more(&self) {
+        self.screening.settled().await;
+        self.permits.until_one_is_free().await;
     }
 
     /// Returns when a job row of the repository may have changed.
@@ -332,8 +342,8 @@ impl Runner {
         }
     }
 
-    /// A message that asks for nothing that can be run: its row says why, and the dead letters have
-    /// it whole.
+    /// A message that asks for nothing that can be run: the dead letters have it whole, and its row says
+    /// why.
     async fn refuse(
         &self,
         delivery: Delivery,
@@ -345,6 +355,12 @@ impl Runner {
             InvalidAction::UnknownAction(_) => DeadReason::BadSubject,
             _ => DeadReason::BadPayload,
         };
+        // The letter first: a message whose row has ended counts as finished, whatever is still to be
+        // done for it.
+        if let Err(error) = self.dead_letters.bury(reason, &message).await {
+            return not_buried(delivery, &error).await;
+        }
+        self.metrics.buried(reason);
         let error = JobError::new(ErrorCode::InvalidAction, problem.to_string());
         let code = error.code.as_str();
         let refused = status::refuse(&self.rows, &self.clock, &spec, &message, &error).await;
@@ -353,7 +369,8 @@ impl Runner {
         }
         self.metrics
             .ended(&spec.action, Ending::Row(JobStatus::Error, Some(code)));
-        self.bury(delivery, reason, &message).await
+        delivery.settle(Verdict::Term).await;
+        Ended::Finished
     }
 
     async fn bury(&self, delivery: Delivery, reason: DeadReason, message: &StoredMessage) -> Ended {
@@ -363,13 +380,15 @@ impl Runner {
                 delivery.settle(Verdict::Term).await;
                 Ended::Finished
             }
-            Err(error) => {
-                tracing::warn!(%error, "the dead letters did not take the message");
-                delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
-                Ended::Unfinished
-            }
+            Err(error) => not_buried(delivery, &error).await,
         }
     }
+}
+
+async fn not_buried(delivery: Delivery, error: &ApiError) -> Ended {
+    tracing::warn!(%error, "the dead letters did not take the message");
+    delivery.settle(Verdict::Nak(UNREACHABLE_PAUSE)).await;
+    Ended::Unfinished
 }
 
 async fn give_back(delivery: Delivery, error: &RowError) -> Ended {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::{Client, Event};
 use backstack_producer::api::ApiError;
-use backstack_producer::connect::{ConnectError, connect_with};
+use backstack_producer::connect::{ConnectError, ConnectOptions, connect_with};
 use backstack_producer::rows::Rows;
 use backstack_producer::topology::{TopologyError, ensure};
 use backstack_schemas::WorkerId;
@@ -27,11 +27,12 @@ use crate::metrics::Metrics;
 use crate::permits::Permits;
 use crate::pull::{PullBoard, Pulls};
 use crate::readiness::Readiness;
+use crate::removed::watch_for_removed;
 use crate::row_hints::RowHints;
 use crate::runner::{Limits, Runner};
 use crate::stream::ActionsStream;
 use crate::ticket::Tickets;
-use crate::unreadable::watch_for_unreadable;
+use crate::unreadable::{Screening, closed_for_good, look_through_all, watch_for_unreadable};
 use crate::vitals::Vitals;
 use crate::workflow::Context;
 
@@ -59,6 +60,12 @@ pub enum ServiceError {
     /// The work queue did not answer.
     #[error("the work queue: {0}")]
     Stream(#[from] ApiError),
+    /// A message that was delivered brought the connection down for good. It has been removed, so the
+    /// service only has to be started again.
+    #[error(
+        "a message that cannot be read closed the connection for good; start the service again"
+    )]
+    Closed,
 }
 
 /// Runs a worker until `shutdown` is cancelled, then drains: what waits is handed back at once, what
@@ -78,8 +85,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     // Connections are counted for those who must ask for everything anew on each.
     let (connections, seen) = watch::channel(0_u64);
     let counted = Arc::clone(&metrics);
+    let screening = Arc::new(Screening::default());
+    let told = Arc::clone(&screening);
     let client = connect_with(&connect_options, move |event| {
         if matches!(event, Event::Connected) {
+            told.connected();
             connections.send_modify(|made| *made += 1);
             if *connections.borrow() > 1 {
                 counted.reconnects.inc();
@@ -93,10 +103,18 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
     };
     ensure(&client, &connect_options.topology(), choices).await?;
 
-    let runner = runner(&config, client.clone(), choices, metrics, shutdown).await?;
+    let runner = runner(
+        &config,
+        client.clone(),
+        choices,
+        metrics,
+        screening,
+        shutdown,
+    )
+    .await?;
     let runner = Arc::new(runner);
     let lines = Lines::new(Arc::clone(&runner));
-    let screening = look_after(&config, &runner, &seen);
+    let screening = look_after(&config, &runner, &connect_options, &seen);
     if let Some(listener) = &listener {
         let readiness = Readiness::new(Arc::clone(&runner), config.state_dir.clone());
         listener.started(&runner, &lines, readiness);
@@ -108,8 +126,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
         state_dir = %config.state_dir.display(),
         "ready for work"
     );
-    // Returns when the drain has begun and nothing more can come in.
-    pulls.run().await;
+    tokio::select! {
+        // Returns when the drain has begun and nothing more can come in.
+        () = pulls.run() => {}
+        () = closed_for_good(&client) => {
+            give_up(&runner, &lines).await;
+            look_through_all(&runner, &connect_options).await;
+            return Err(ServiceError::Closed);
+        }
+    }
     drain(&config, &runner, &lines).await;
     screening.abort();
     // What was settled last must be on the wire before the connection goes.
@@ -126,6 +151,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Serv
 fn look_after(
     config: &Config,
     runner: &Arc<Runner>,
+    options: &ConnectOptions,
     connections: &watch::Receiver<u64>,
 ) -> JoinHandle<()> {
     let vitals = &runner.vitals;
@@ -141,7 +167,10 @@ fn look_after(
     if config.mirror_budget.is_some() || config.listen.is_some() {
         tokio::spawn(vitals.watched("housekeeping", keep_house(Arc::clone(runner))));
     }
-    let screening = watch_for_unreadable(Arc::clone(runner), connections.clone());
+    let removed = watch_for_removed(Arc::clone(runner));
+    tokio::spawn(vitals.watched("the search for removed repositories", removed));
+    let screening =
+        watch_for_unreadable(Arc::clone(runner), options.clone(), connections.clone());
     tokio::spawn(vitals.watched("the search for unreadable messages", screening))
 }
 
@@ -158,6 +187,7 @@ async fn runner(
     client: Client,
     choices: Choices,
     metrics: Arc<Metrics>,
+    screening: Arc<Screening>,
     drain: CancellationToken,
 ) -> Result<Runner, ServiceError> {
     let topology = config.connect.topology();
@@ -165,13 +195,14 @@ async fn runner(
     let clock = Arc::clone(rows.clock());
     let stream = ActionsStream::new(client.clone(), &topology);
     if let Some(time) = stream.state().await?.server_time {
-        clock.saw(time);
+        clock.told(time);
     }
     let context = Context::open(config, rows.clone(), stream.clone(), Arc::clone(&metrics));
     Ok(Runner {
         tickets: Tickets::new(stream.clone(), rows.clone(), topology.clone()),
         keeper: Keeper::start(client.clone(), config.ack_wait),
         permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
+        screening,
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),
         context: context.await?,
@@ -222,6 +253,19 @@ async fn drain(config: &Config, runner: &Runner, lines: &Lines) {
         .is_err()
     {
         tracing::error!("some jobs did not stop; the server delivers them again");
+    }
+}
+
+/// Stops everything without a connection; what was held is delivered again.
+async fn give_up(runner: &Runner, lines: &Lines) {
+    tracing::error!("the connection is closed for good; giving up what is held");
+    runner.drain.cancel();
+    runner.abort.cancel();
+    if tokio::time::timeout(ABORT_PATIENCE, lines.ended())
+        .await
+        .is_err()
+    {
+        tracing::error!("some jobs did not stop");
     }
 }
 

@@ -101,6 +101,25 @@ impl ActionsStream {
         })
     }
 
+    /// How many messages no consumer has, delivered or about to be; more than there are where some come or go
+    /// meanwhile.
+    ///
+    /// # Errors
+    /// As [`next`](Self::next).
+    pub async fn stranded(&self) -> Result<u64, ApiError> {
+        let subject = format!("CONSUMER.LIST.{}", self.name);
+        let list = api::ask(&self.client, &subject, &Value::Null).await?;
+        let consumers = list["consumers"].as_array().into_iter().flatten();
+        let counts = consumers.flat_map(|consumer| {
+            ["num_pending", "num_ack_pending"].map(|count| consumer[count].as_u64().unwrap_or(0))
+        });
+        let had: u64 = counts.sum();
+        let subject = format!("STREAM.INFO.{}", self.name);
+        let info = api::ask(&self.client, &subject, &Value::Null).await?;
+        let stored = info["state"]["messages"].as_u64().unwrap_or(0);
+        Ok(stored.saturating_sub(had))
+    }
+
     /// The oldest message at or after `floor`, as the leader has it, with its headers as the bytes that
     /// they were sent as; readable whatever its publisher sent.
     ///

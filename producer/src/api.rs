@@ -11,6 +11,8 @@ use async_nats::{Client, HeaderMap, Message, Request};
 use bytes::Bytes;
 use serde_json::Value;
 
+use crate::denials::{Denial, Denials};
+
 /// How long one request may take before it counts as unanswered.
 pub const DEADLINE: Duration = Duration::from_secs(5);
 
@@ -23,7 +25,25 @@ pub enum ApiError {
         /// The subject asked.
         subject: String,
     },
-    /// No answer came. A server that forbids the subject does not answer either.
+    /// The server does not permit it, and so will not answer.
+    #[error("the NATS server does not permit this user to publish on {subject}")]
+    Denied {
+        /// The subject asked.
+        subject: String,
+    },
+    /// The server does not permit this user to hear answers.
+    #[error(
+        "the NATS server does not permit this user to subscribe to {inbox}, where the answer on \
+         {subject} would come; name the prefix that it permits with --inbox-prefix"
+    )]
+    NoInbox {
+        /// The subject asked.
+        subject: String,
+        /// What this user may not subscribe to.
+        inbox: String,
+    },
+    /// No answer came. A server that forbids the subject does not answer either; a connection made by
+    /// [`connect`](crate::connect()) hears of it, see [`Denied`](Self::Denied).
     #[error(
         "no answer on {subject} within {within:?}; the server is not reachable, is electing a \
          leader, or does not permit this user to publish there"
@@ -103,6 +123,17 @@ impl ApiError {
         }
     }
 
+    /// Whether the server does not permit this user to ask, or to hear the answer.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Denied { .. } | Self::NoInbox { .. })
+    }
+
+    /// Whether JetStream has no room for what was to be stored.
+    pub fn is_full(&self) -> bool {
+        let full = [codes::INSUFFICIENT_RESOURCES, codes::STORAGE_EXCEEDED];
+        self.err_code().is_some_and(|code| full.contains(&code))
+    }
+
     /// Whether asking again later may go otherwise: elections, restarts, lost connections.
     pub fn is_transient(&self) -> bool {
         match self {
@@ -117,7 +148,10 @@ impl ApiError {
                             | codes::INSUFFICIENT_RESOURCES
                     )
             }
-            Self::Unsendable { .. } | Self::Garbled { .. } => false,
+            Self::Denied { .. }
+            | Self::NoInbox { .. }
+            | Self::Unsendable { .. }
+            | Self::Garbled { .. } => false,
         }
     }
 }
@@ -233,8 +267,14 @@ pub async fn request(
     if let Some(headers) = headers {
         request = request.headers(headers);
     }
+    let denials = Denials::of(client);
+    let denied = denials.of_request(subject, denials.count());
     let sent = client.send_request(subject.to_owned(), request);
-    match tokio::time::timeout(deadline, sent).await {
+    let answered = tokio::select! {
+        answered = tokio::time::timeout(deadline, sent) => answered,
+        denial = denied => return Err(denial_of(subject, denial)),
+    };
+    match answered {
         Ok(Ok(message)) => Ok(message),
         Ok(Err(error)) if error.kind() == RequestErrorKind::NoResponders => {
             Err(ApiError::NoResponders {
@@ -249,6 +289,14 @@ pub async fn request(
             subject: subject.to_owned(),
             within: deadline,
         }),
+    }
+}
+
+fn denial_of(subject: &str, denial: Denial) -> ApiError {
+    let subject = subject.to_owned();
+    match denial {
+        Denial::Publish => ApiError::Denied { subject },
+        Denial::Inbox(inbox) => ApiError::NoInbox { subject, inbox },
     }
 }
 

@@ -13,6 +13,7 @@ mod follow;
 mod job;
 mod jobs;
 pub mod output;
+mod permissions;
 mod rebase;
 mod register;
 pub mod render;
@@ -88,6 +89,8 @@ enum Command {
     Task(task::TaskCommand),
     /// Check that NATS is there, set up, permitted, and has a worker
     Doctor(doctor::Doctor),
+    /// Print what a NATS user needs to be permitted, for the server's configuration; asks no server
+    Permissions(permissions::Show),
 }
 
 impl Command {
@@ -129,6 +132,9 @@ async fn run(cli: Cli) -> Result<(), Failure> {
     if let Command::Doctor(doctor) = cli.command {
         return doctor.run(&cli.connection, &out).await;
     }
+    if let Command::Permissions(show) = cli.command {
+        return show.run(&cli.connection, &out);
+    }
     cli.command.check()?;
     let nats = connect(&cli.connection).await?;
     // What called this command may be part of a trace, and says so in the way of OpenTelemetry.
@@ -150,6 +156,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Stack(command) => command.run(&session).await,
         Command::Task(command) => command.run(&session).await,
         Command::Doctor(doctor) => doctor.run(&cli.connection, &session.out).await,
+        Command::Permissions(show) => show.run(&cli.connection, &session.out),
     }
 }
 

@@ -14,6 +14,8 @@ mod repos;
 mod tasks;
 mod watch;
 
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_nats::Client as Nats;
@@ -35,6 +37,9 @@ use crate::rows::{RowError, Rows};
 pub struct Client {
     rows: Rows,
     trace: Option<TraceParent>,
+    /// Whether the server has said that this user may write no job rows. It is not asked again, since
+    /// it would note each time in its log that it was.
+    may_not_write_jobs: Arc<AtomicBool>,
 }
 
 /// Why something could not be done. Each says what to do next.
@@ -82,7 +87,7 @@ pub enum ClientError {
         error: ApiError,
     },
     /// The queue does not take the message.
-    #[error("the queue refused the action: {0}")]
+    #[error("the queue refused the action: {0}{hint}", hint = refusal_hint(.0))]
     Refused(ApiError),
     /// The id belongs to another job.
     #[error(
@@ -175,14 +180,28 @@ pub enum ClientError {
     },
 }
 
+/// What to do about a queue that refuses.
+fn refusal_hint(error: &ApiError) -> &'static str {
+    if error.is_full() {
+        "; JetStream has no room: free some, or grant more (max_file_store, or the account's limits), \
+         and publish again"
+    } else if error.is_denied() {
+        "; `backstack permissions publisher` prints what publishing needs"
+    } else {
+        ""
+    }
+}
+
 impl ClientError {
     /// Whether NATS, JetStream or the service's streams are not there, so that something has to be
     /// started rather than asked for differently.
     pub fn is_unavailable(&self) -> bool {
         match self {
             Self::NoQueue { .. } | Self::NoJetStream | Self::Unacknowledged { .. } => true,
-            Self::Refused(error) => error.is_transient(),
-            Self::Rows(error) => error.is_transient() || error.is_missing_bucket(),
+            Self::Refused(error) => error.is_transient() || error.is_denied() || error.is_full(),
+            Self::Rows(error) => {
+                error.is_transient() || error.is_missing_bucket() || error.is_denied()
+            }
             _ => false,
         }
     }
@@ -194,6 +213,7 @@ impl Client {
         Self {
             rows: Rows::new(nats, topology),
             trace: None,
+            may_not_write_jobs: Arc::default(),
         }
     }
 

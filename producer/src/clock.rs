@@ -2,10 +2,11 @@
 //!
 //! A store time lies in the past when it is seen, so the largest distance seen between a store time
 //! and a clock of this process that never jumps is the best estimate; time is never below a store
-//! time seen. Until the first one, the local wall clock serves. For people only: nothing is ordered or
-//! decided by it.
+//! time seen. Old rows say little, so a process that has seen nothing else asks the server for its time
+//! before it writes one ([`Rows::server_now`](crate::rows::Rows::server_now)). Until the first one, the local
+//! wall clock serves. For people only: nothing is ordered by it.
 
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Instant;
 
 use backstack_schemas::Timestamp;
@@ -18,6 +19,8 @@ pub struct Clock {
     /// The server's time at `start`, in milliseconds since the Unix epoch; [`UNSEEN`] before the
     /// first store time.
     server_at_start: AtomicI64,
+    /// Whether the server has told its own time, rather than when it stored something.
+    told: AtomicBool,
 }
 
 const UNSEEN: i64 = i64::MIN;
@@ -27,6 +30,7 @@ impl Default for Clock {
         Self {
             start: Instant::now(),
             server_at_start: AtomicI64::new(UNSEEN),
+            told: AtomicBool::new(false),
         }
     }
 }
@@ -41,7 +45,18 @@ impl Clock {
         estimate.unwrap_or_else(|| Timestamp::new(Utc::now()))
     }
 
-    /// The server gave this time: of a message or row that it stored, or its own.
+    /// The server told its own time, just now.
+    pub fn told(&self, at: Timestamp) {
+        self.saw(at);
+        self.told.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the server has told its own time.
+    pub fn is_told(&self) -> bool {
+        self.told.load(Ordering::Relaxed)
+    }
+
+    /// The server gave this time to a message or row that it stored.
     pub fn saw(&self, at: Timestamp) {
         let at_start = at.unix_millis().saturating_sub(self.elapsed());
         self.server_at_start.fetch_max(at_start, Ordering::Relaxed);

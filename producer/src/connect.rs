@@ -14,11 +14,17 @@ use std::time::Duration;
 use async_nats::{Client, ConnectErrorKind, Event, ServerAddr};
 use percent_encoding::percent_decode_str;
 
+use crate::denials::Denials;
+
 pub use flags::ConnectOptions;
 pub use version::{OLDEST_SERVER, Version};
 
 /// How long connecting may take in all, whatever the number of addresses.
 pub const CONNECT_DEADLINE: Duration = Duration::from_secs(4);
+
+/// How often a server that says nothing is asked whether it is still there. One that was suspended keeps
+/// its connections; a program that is on one of three must not wait for it longer than an election takes.
+const PING_INTERVAL: Duration = Duration::from_secs(4);
 
 /// Why there is no connection. Each says which addresses were tried and what to do next.
 #[derive(Debug, thiserror::Error)]
@@ -133,6 +139,12 @@ pub async fn connect_with(
     let addresses = addresses(&options.url)?;
     let tried = shown(&addresses);
     let each = CONNECT_DEADLINE / u32::try_from(addresses.len()).unwrap_or(u32::MAX).max(1);
+    let denials = Denials::default();
+    let told = denials.clone();
+    let heard = move |event: &Event| {
+        told.note(event);
+        heard(event);
+    };
     let configured = configure(options, each, heard).await?;
     let configured = identify(configured, &addresses);
     // The library would log the addresses as they are, so it gets them without passwords.
@@ -148,6 +160,7 @@ pub async fn connect_with(
         }
     };
     check_version(&client.server_info().version, tried)?;
+    denials.belong_to(&client);
     Ok(client)
 }
 
@@ -224,7 +237,8 @@ async fn configure(
         .name(&options.name)
         .connection_timeout(each)
         .max_reconnects(None)
-        .ping_interval(Duration::from_secs(20))
+        // After two that are not answered the connection counts as lost.
+        .ping_interval(PING_INTERVAL)
         .require_tls(options.tls_required)
         .event_callback(move |event| {
             heard(&event);

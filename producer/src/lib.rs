@@ -12,13 +12,14 @@
 //! | what does the command `backstack` do? | [`cli`] |
 //! | what time is it for a row? | [`clock`] |
 //! | how are actions published, jobs followed, cancelled and retried? | [`client`] |
-//! | how is the JetStream API asked, and what does it refuse? | [`api`] |
+//! | how is the JetStream API asked, and what does it refuse? | [`api`], `denials` |
 
 pub mod api;
 pub mod cli;
 pub mod client;
 pub mod clock;
 pub mod connect;
+mod denials;
 pub mod doctor;
 pub mod rows;
 pub mod topology;

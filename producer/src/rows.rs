@@ -75,6 +75,11 @@ impl RowError {
         matches!(self, Self::Api { error, .. } if error.is_transient())
     }
 
+    /// Whether the server does not permit it.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Api { error, .. } if error.is_denied())
+    }
+
     /// Whether the bucket's stream does not exist, as far as one can tell.
     pub fn is_missing_bucket(&self) -> bool {
         matches!(
@@ -162,6 +167,26 @@ impl Rows {
     /// clones since the first was made.
     pub fn conflicts(&self) -> [u64; 4] {
         [0, 1, 2, 3].map(|bucket| self.conflicts[bucket].load(Ordering::Relaxed))
+    }
+
+    /// The time for a row written now, by the server's clock: the first time, it is asked for that, where it
+    /// has not told it yet. Where it does not answer, what [`clock`](Self::clock) says has to do.
+    pub async fn server_now(&self) -> Timestamp {
+        if !self.clock.is_told() {
+            let subject = format!("STREAM.INFO.{}", self.names(Bucket::Jobs).stream);
+            match api::ask(&self.client, &subject, &Value::Null).await {
+                Ok(info) => self.heard_time(&info),
+                Err(error) => tracing::debug!(%error, "the server does not tell its time"),
+            }
+        }
+        self.clock.now()
+    }
+
+    /// Takes in the time at which the server gave this answer.
+    fn heard_time(&self, answer: &Value) {
+        if let Ok(at) = serde_json::from_value::<Timestamp>(answer["ts"].clone()) {
+            self.clock.told(at);
+        }
     }
 
     /// Reads a row from whichever replica answers; a lagging one may answer with an older row, or none.

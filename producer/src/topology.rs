@@ -66,6 +66,9 @@ fn hint(problem: &Problem) -> &'static str {
             "; if the server is up, look for a permission violation in its log: this user must be \
              allowed to publish on $JS.API.> and to read its inbox"
         }
+        error if error.is_denied() => {
+            "; `backstack permissions worker` prints all that the service needs"
+        }
         error => match error.err_code() {
             Some(codes::STORAGE_EXCEEDED | codes::INSUFFICIENT_RESOURCES) => {
                 "; free or grant JetStream storage (max_file_store, or the account's limits)"

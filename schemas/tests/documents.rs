@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use backstack_schemas::outcome::{ConflictKind, DropReason, MergedHow, SkipReason};
-use backstack_schemas::topology::{Choices, DeadReason};
+use backstack_schemas::topology::{Choices, DeadReason, User};
 use backstack_schemas::{
     ActionKind, ActionMessage, Branch, ErrorCode, Job, JobStatus, Repository, Task, Topology,
 };
@@ -121,6 +121,50 @@ fn streams_buckets_and_dead_letters_are_named() {
             has(&document, &format!("<ns>.dead.{}", reason.as_str())),
             "{reason:?}"
         );
+    }
+}
+
+/// The block of each user lists just what `Topology::permissions` says.
+#[test]
+fn what_each_user_needs_is_listed_to_the_subject() {
+    let document = document("schemas/README.md");
+    for user in User::ALL {
+        let start = format!("\n```permissions {}\n", user.as_str());
+        let (_, rest) = document
+            .split_once(&start)
+            .unwrap_or_else(|| panic!("no list for the {}", user.as_str()));
+        let listed: Vec<_> = rest.split("\n```").next().unwrap().lines().collect();
+        let permissions = Topology::default().permissions(user, None, "_INBOX");
+        let spelt = |subject: &String| {
+            subject
+                .replace("BACKSTACK", "<NS>")
+                .replace("backstack", "<ns>")
+        };
+        let needed: Vec<_> = permissions.publish.iter().map(spelt).collect();
+        assert_eq!(listed, needed, "{}", user.as_str());
+        assert_eq!(permissions.subscribe, ["_INBOX.>"]);
+    }
+}
+
+/// The example for a server has the same users with the same permissions.
+#[test]
+fn the_example_of_users_permits_just_that() {
+    let example = document("docker/nats-users.conf");
+    for user in User::ALL {
+        let name = user.as_str();
+        let prefix = format!("_INBOX_{name}");
+        let (_, rest) = example
+            .split_once(&format!("user: {name}\n"))
+            .unwrap_or_else(|| panic!("no user {name}"));
+        let entry = rest.split("user: ").next().unwrap();
+        let quoted: Vec<_> = entry.split('"').skip(1).step_by(2).collect();
+        let permissions = Topology::default().permissions(user, None, &prefix);
+        let needed: Vec<_> = permissions
+            .publish
+            .iter()
+            .chain(&permissions.subscribe)
+            .collect();
+        assert_eq!(quoted, needed, "{name}");
     }
 }
 

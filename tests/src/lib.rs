@@ -30,20 +30,46 @@
 //! | how does a test act in the middle of a job? | [`gate`] |
 //! | what does a worker say over HTTP? | [`listening`] |
 //! | how is git, or anything else, served over HTTP? | [`http`] |
+//! | how is sent what no client library sends? | [`raw_nats`] |
+//! | how is a program's clock wrong? | [`clock_shim`] |
+//! | how does a disk get full? | [`small_disk`] |
+//! | how are remotes served over sockets, and what goes wrong on the way? | [`git_host`], [`link`] |
 
+pub mod clock_shim;
 pub mod gate;
+pub mod git_host;
 pub mod http;
+pub mod link;
 pub mod listening;
 pub mod program;
+pub mod raw_nats;
 pub mod remote;
 pub mod rows;
 pub mod scene;
 pub mod shown;
+pub mod small_disk;
 pub mod world;
 
 pub use gate::Gate;
+pub use git_host::GitHost;
 pub use http::HttpServer;
+pub use link::{Fault, Link};
 pub use program::{Output, Program, Worker};
 pub use remote::Remote;
 pub use scene::Scene;
+pub use small_disk::SmallDisk;
 pub use world::{Options, World};
+
+/// How many times as much a test does that can do more: 1, unless `BACKSTACK_TEST_LONG` says otherwise.
+///
+/// # Panics
+/// Where that is no whole number above 0.
+pub fn long_form() -> usize {
+    let Ok(text) = std::env::var("BACKSTACK_TEST_LONG") else {
+        return 1;
+    };
+    match text.parse() {
+        Ok(0) | Err(_) => panic!("BACKSTACK_TEST_LONG is {text:?}; it must be a number above 0"),
+        Ok(times) => times,
+    }
+}

@@ -4,7 +4,7 @@
 //! with the value that stands for them. Where a test fails, what they said on standard error is
 //! printed.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
@@ -59,8 +59,27 @@ impl Program {
         arguments: &[S],
         variables: &[(&str, &OsStr)],
     ) -> Self {
+        Self::start_through(world, &[], binary, arguments, variables)
+    }
+
+    /// The same by way of `starter`, another program and its arguments, which becomes the program.
+    pub fn start_through<S: AsRef<OsStr>>(
+        world: &World,
+        starter: &[OsString],
+        binary: &str,
+        arguments: &[S],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let name = format!("{binary}-{}", world.next_number());
-        let mut command = Command::new(binaries().join(binary));
+        let program = binaries().join(binary);
+        let mut command = match starter.split_first() {
+            None => Command::new(program),
+            Some((first, rest)) => {
+                let mut command = Command::new(first);
+                command.args(rest).arg(program);
+                command
+            }
+        };
         command.args(arguments);
         Self::run_with(world, name, command, variables)
     }
@@ -213,6 +232,17 @@ impl Worker {
         arguments: &[&str],
         variables: &[(&str, &OsStr)],
     ) -> Self {
+        Self::launch_through(world, &[], state, arguments, variables)
+    }
+
+    /// The same by way of `starter`, see [`Program::start_through`].
+    pub fn launch_through(
+        world: &World,
+        starter: &[OsString],
+        state: &Path,
+        arguments: &[&str],
+        variables: &[(&str, &OsStr)],
+    ) -> Self {
         let choices = world.choices();
         let own = [
             "run".to_owned(),
@@ -227,7 +257,7 @@ impl Worker {
             .map(String::as_str)
             .chain(arguments.iter().copied())
             .collect();
-        let program = Program::start_with(world, "backstackd", &arguments, variables);
+        let program = Program::start_through(world, starter, "backstackd", &arguments, variables);
         world.count_worker(&program.process);
         Self {
             program,

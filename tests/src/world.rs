@@ -21,6 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::remote::Remote;
+use crate::small_disk::SmallDisk;
 
 /// What a world is to be like; the default is one server and the contract's settings.
 #[derive(Clone, Debug, Default)]
@@ -38,6 +39,9 @@ pub struct Options {
     /// The certificate authorities that the harness trusts, as a file in PEM; for servers whose
     /// configuration asks for TLS.
     pub tls_ca: Option<PathBuf>,
+    /// Bytes of a disk of its own for the server's JetStream, with one server; else it is where all the
+    /// rest is.
+    pub nats_disk: Option<u64>,
     /// Whether the server is to have no JetStream. Such a world is blank, and stays so.
     pub core_only: bool,
 }
@@ -60,6 +64,7 @@ pub struct World {
     topology: Topology,
     started: AtomicUsize,
     workers: Mutex<Vec<Weak<Process>>>,
+    nats_disk: Option<SmallDisk>,
     // Last, so that nothing runs any more when it goes.
     dir: Option<TempDir>,
 }
@@ -96,7 +101,16 @@ impl World {
     pub async fn with(options: Options) -> Self {
         let dir = tempfile::Builder::new().prefix("backstack-test-").tempdir();
         let dir = dir.expect("a directory for the test");
-        let nats = start_nats(dir.path(), &options).await;
+        let mut server = nats_server().clone();
+        let mut nats_disk = None;
+        if let Some(bytes) = options.nats_disk {
+            let disk = SmallDisk::mount(&dir.path().join("nats/jetstream"), bytes).await;
+            let script = dir.path().join("nats-server");
+            disk.script(&server.path, &script);
+            server.path = script;
+            nats_disk = Some(disk);
+        }
+        let nats = start_nats(&server, dir.path(), &options).await;
         let client = connect(&nats, &options).await;
         let world = Self {
             jetstream: jetstream::new(client.clone()),
@@ -106,6 +120,7 @@ impl World {
             topology: Topology::default(),
             started: AtomicUsize::new(0),
             workers: Mutex::default(),
+            nats_disk,
             dir: Some(dir),
         };
         if !world.options.blank && !world.options.core_only {
@@ -178,6 +193,12 @@ impl World {
             Nats::Alone(_) => panic!("this world has one server"),
             Nats::Cluster(cluster) => cluster,
         }
+    }
+
+    /// The disk that [`Options::nats_disk`] asked for.
+    pub fn nats_disk(&self) -> &SmallDisk {
+        let disk = self.nats_disk.as_ref();
+        disk.expect("a world whose server has a disk of its own")
     }
 
     /// The names of everything on NATS.
@@ -303,11 +324,11 @@ pub fn nats_server() -> &'static NatsServer {
     })
 }
 
-async fn start_nats(dir: &Path, options: &Options) -> Nats {
+async fn start_nats(server: &NatsServer, dir: &Path, options: &Options) -> Nats {
     let dir = dir.join("nats");
     let config = &options.nats_config;
     if options.choices.replicas > 1 {
-        let cluster = PrivateCluster::start(nats_server(), &dir, config).await;
+        let cluster = PrivateCluster::start(server, &dir, config).await;
         return Nats::Cluster(cluster.unwrap_or_else(|error| panic!("{error}")));
     }
     let options = ServerOptions {
@@ -317,7 +338,7 @@ async fn start_nats(dir: &Path, options: &Options) -> Nats {
         core_only: options.core_only,
         ..ServerOptions::default()
     };
-    let server = PrivateServer::start(nats_server(), options).await;
+    let server = PrivateServer::start(server, options).await;
     Nats::Alone(Box::new(server.unwrap_or_else(|error| panic!("{error}"))))
 }
 

@@ -394,102 +394,6 @@ async fn what_is_too_large_is_refused_when_it_is_published() {
     assert_eq!(world.dead_letters().await.len(), 0);
 }
 
-/// A generator of one's own: the same bytes on every machine and for ever.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut x = self.0;
-        x = (x ^ (x >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        x = (x ^ (x >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        x ^ (x >> 31)
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() % bound as u64).expect("a small number")
-    }
-
-    fn pick<'a, T>(&mut self, from: &'a [T]) -> &'a T {
-        &from[self.below(from.len())]
-    }
-
-    /// Anything: bytes, or an action's JSON with a few bytes changed.
-    fn payload(&mut self) -> Vec<u8> {
-        if self.below(3) == 0 {
-            let length = self.below(300);
-            return (0..length).map(|_| self.next().to_le_bytes()[0]).collect();
-        }
-        let id = JobId::generate();
-        let mut json = json!({"branch": "a", "job_id": id, "dry_run": true})
-            .to_string()
-            .into_bytes();
-        for _ in 0..self.below(4) {
-            let at = self.below(json.len());
-            json[at] = self.next().to_le_bytes()[0];
-        }
-        json
-    }
-}
-
-#[tokio::test]
-async fn garbage_ends_and_does_no_harm() {
-    const MESSAGES: usize = 200;
-    let seed = 20_261_122;
-    let (world, remote) = unattended().await;
-    remote.stack("main <- a: a1");
-    let refs = remote.refs();
-    let mut random = Random(seed);
-    let repos = ["web", "api", "*", "Web", "x_y-z", "-", "0"];
-    let actions = [
-        "sync_repo",
-        "rebase_branch",
-        "unregister_branch",
-        "nonsense",
-        "*",
-        "-",
-    ];
-    for _ in 0..MESSAGES {
-        let subject = format!(
-            "backstack.actions.{}.{}",
-            random.pick(&repos),
-            random.pick(&actions)
-        );
-        let payload = random.payload();
-        let accepted = world
-            .publish_raw(&subject, HeaderMap::new(), &payload)
-            .await;
-        accepted.unwrap_or_else(|error| panic!("seed {seed}: {subject}: {error}"));
-    }
-    let worker = Worker::start(&world, &[]).await;
-    world.queue_empty().await;
-    let job = world.run("web", "sync_repo", "").await;
-    assert_eq!(job.status, JobStatus::Completed, "seed {seed}: {job:#?}");
-    assert_eq!(remote.refs(), refs);
-    for row in all_jobs(&world).await {
-        assert!(row.status.is_terminal(), "seed {seed}: {row:#?}");
-    }
-    assert_eq!(worker.program().process().ended(), None, "seed {seed}");
-}
-
-async fn all_jobs(world: &World) -> Vec<Job> {
-    let what = "STREAM.INFO.KV_backstack_jobs";
-    let info = world
-        .ask(what, &json!({"subjects_filter": "$KV.backstack_jobs.>"}))
-        .await;
-    let info = info.expect("the bucket");
-    let subjects = info["state"]["subjects"]
-        .as_object()
-        .cloned()
-        .unwrap_or_default();
-    let mut rows = Vec::new();
-    for subject in subjects.keys() {
-        let key = subject.trim_start_matches("$KV.backstack_jobs.");
-        rows.push(world.row::<Job>(Bucket::Jobs, key).await.expect("a row"));
-    }
-    rows
-}
-
 /// A row that the publisher made before the worker came to it is taken over, not replaced.
 #[tokio::test]
 async fn a_publishers_own_row_is_used() {
@@ -616,4 +520,33 @@ async fn what_cannot_even_be_read_is_a_dead_letter() {
     assert_eq!(subjects, [payload, payload, subject]);
     assert_eq!(header(&letters[0], "Backstack-Subject"), Some(SYNC));
     assert_eq!(letters[1].payload, b"{}");
+}
+
+/// A few of those do not break the connection but end the library's work on it. The worker looks through the
+/// queue and starts anew, under the same process id.
+#[tokio::test]
+async fn what_brings_the_client_library_down_is_a_dead_letter_too() {
+    let choices = Choices {
+        ack_wait: Duration::from_secs(2),
+        ..Choices::default()
+    };
+    let world = World::with(Options {
+        choices,
+        ..Options::default()
+    })
+    .await;
+    let _remote = world.repo("web").await;
+    let worker = Worker::start(&world, &[]).await;
+    for header in ["X: a\rb", "X: a\r\n\rb"] {
+        let id = JobId::generate();
+        let block = format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n{header}\r\n\r\n");
+        send_bytes(&world, SYNC.as_bytes(), block.as_bytes(), b"").await;
+        let row = world.ended("web", id).await;
+        assert_invalid(&row, "carriage return");
+        let job = world.run("web", "sync_repo", "").await;
+        assert_eq!(job.status, JobStatus::Completed, "{job:#?}");
+    }
+    world.queue_empty().await;
+    assert_eq!(world.dead_letters().await.len(), 2);
+    assert_eq!(worker.stop().await.code, 0);
 }

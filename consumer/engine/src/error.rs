@@ -2,6 +2,7 @@
 //!
 //! Each variant is one decision of the caller: which code the job's row gets and whether to retry.
 
+use std::io;
 use std::path::PathBuf;
 
 use backstack_schemas::BranchName;
@@ -29,6 +30,15 @@ pub enum EngineError {
     /// A ref on the remote is no longer what was fetched.
     #[error("{} moved on the remote since it was fetched", list(.0))]
     BranchMoved(Vec<BranchName>),
+    /// The remote would not move these, although nobody else had: a lock that somebody holds there, or
+    /// left behind.
+    #[error("the remote holds {} locked: {said}", list(.branches))]
+    BranchLocked {
+        /// The branches.
+        branches: Vec<BranchName>,
+        /// What the remote said.
+        said: String,
+    },
     /// Two branches have no commit in common.
     #[error("{branch} and {other} have no history in common")]
     UnrelatedHistory {
@@ -59,11 +69,39 @@ pub enum EngineError {
     Internal(String),
 }
 
-impl From<git2::Error> for EngineError {
-    fn from(error: git2::Error) -> Self {
-        Self::Internal(format!("libgit2: {}", error.message()))
+impl EngineError {
+    /// The disk failed at `doing`, which names the file.
+    pub(crate) fn disk(doing: &str, error: &io::Error) -> Self {
+        let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
+        if full.contains(&error.kind()) {
+            Self::disk_full(&format!("{doing}: {error}"))
+        } else {
+            Self::Internal(format!("{doing} failed: {error}"))
+        }
+    }
+
+    /// The disk is full, and what to do about it.
+    pub(crate) fn disk_full(said: &str) -> Self {
+        Self::Internal(format!(
+            "the disk that holds the state directory is full; free some space or lower \
+             --mirror-budget ({said})"
+        ))
     }
 }
+
+impl From<git2::Error> for EngineError {
+    fn from(error: git2::Error) -> Self {
+        let said = format!("libgit2: {}", error.message());
+        if FULL.iter().any(|words| said.contains(words)) {
+            Self::disk_full(&said)
+        } else {
+            Self::Internal(said)
+        }
+    }
+}
+
+/// The system's words for a disk that is full, in the C locale.
+pub(crate) const FULL: &[&str] = &["No space left on device", "Disk quota exceeded"];
 
 /// The first few names, for a sentence.
 fn list(branches: &[BranchName]) -> String {

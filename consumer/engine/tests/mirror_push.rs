@@ -126,11 +126,17 @@ fn a_branch_that_moves_while_the_push_is_under_way_loses_the_lease() {
 }
 
 #[test]
-fn a_ref_that_someone_has_locked_counts_as_moving() {
+fn a_ref_that_someone_has_locked_is_named_in_the_remotes_words() {
     let scene = Scene::new();
     let lock = scene.remote.path().join("refs/heads/b.lock");
     fs::write(&lock, "").unwrap();
-    assert_eq!(moved(scene.push(&scene.both())), [branch("b")]);
+    match scene.push(&scene.both()) {
+        Err(EngineError::BranchLocked { branches, said }) => {
+            assert_eq!(branches, [branch("b")]);
+            assert!(said.contains("b.lock': File exists"), "{said}");
+        }
+        other => panic!("{other:?}"),
+    }
     scene.assert_nothing_moved();
     fs::remove_file(&lock).unwrap();
     assert_eq!(scene.push(&scene.both()).unwrap(), Pushed::All);

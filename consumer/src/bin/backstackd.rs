@@ -94,14 +94,15 @@ fn start_log(command: &Command, format: LogFormat) {
 async fn work(config: Config) -> ExitCode {
     let shutdown = CancellationToken::new();
     tokio::select! {
-        worked = run(config, shutdown.clone()) => match worked {
+        worked = run(config, shutdown.child_token()) => match worked {
             Ok(()) => ExitCode::SUCCESS,
+            Err(ServiceError::Closed) if !shutdown.is_cancelled() => start_again(),
             Err(error) => {
                 eprintln!("error: {error}");
                 exit_code(&error)
             }
         },
-        () = told_twice(shutdown) => end_at_once(),
+        () = told_twice(shutdown.clone()) => end_at_once(),
     }
 }
 
@@ -177,11 +178,26 @@ async fn signalled() -> u8 {
 fn exit_code(error: &ServiceError) -> ExitCode {
     match error {
         ServiceError::Connect(error) if error.is_input() => ExitCode::from(2),
-        ServiceError::Connect(_) | ServiceError::Topology(_) | ServiceError::Stream(_) => {
-            ExitCode::from(3)
-        }
+        ServiceError::Connect(_)
+        | ServiceError::Topology(_)
+        | ServiceError::Stream(_)
+        | ServiceError::Closed => ExitCode::from(3),
         ServiceError::Engine(_) | ServiceError::Listen(_) => ExitCode::from(2),
     }
+}
+
+/// Becomes a new process of the same program, with the same arguments and id.
+fn start_again() -> ExitCode {
+    use std::os::unix::process::CommandExt as _;
+    tracing::warn!("starting again");
+    let failed = match std::env::current_exe() {
+        Ok(program) => std::process::Command::new(program)
+            .args(std::env::args_os().skip(1))
+            .exec(),
+        Err(error) => error,
+    };
+    eprintln!("error: {}, and that failed: {failed}", ServiceError::Closed);
+    ExitCode::from(3)
 }
 
 /// The first SIGTERM or SIGINT drains; returns at the second.

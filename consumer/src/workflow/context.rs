@@ -12,9 +12,10 @@ use parking_lot::Mutex;
 
 use super::branch_rows::BranchRows;
 use super::failure::internal;
+use super::patience::is_answer;
 use crate::config::{Config, Identity};
 use crate::metrics::Metrics;
-use crate::run::Halt;
+use crate::run::{Halt, Run};
 use crate::stream::ActionsStream;
 
 /// Everything that actions work with.
@@ -101,12 +102,17 @@ impl Context {
     }
 
     /// The work queue's newest sequence.
-    pub(crate) async fn last_sequence(&self) -> Result<u64, Halt> {
-        let state = self.stream.state().await;
+    pub(crate) async fn last_sequence(&self, run: &Run) -> Result<u64, Halt> {
+        let state = loop {
+            let state = self.stream.state().await;
+            if is_answer(run, &state).await {
+                break state;
+            }
+        };
         let state = state.map_err(|error| internal(format!("the work queue: {error}")))?;
         // A sync that began now ends after this, by the clock that stamps messages.
         if let Some(time) = state.server_time {
-            self.rows.clock().saw(time);
+            self.rows.clock().told(time);
         }
         Ok(state.last_sequence)
     }

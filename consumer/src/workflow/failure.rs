@@ -15,7 +15,7 @@ pub fn job_error(error: EngineError) -> Halt {
         EngineError::RemoteUnreachable(_) => ErrorCode::RemoteUnreachable,
         EngineError::RemoteAuthFailed(_) => ErrorCode::RemoteAuthFailed,
         EngineError::RemoteRejected(_) => ErrorCode::RemoteRejected,
-        EngineError::BranchMoved(_) => ErrorCode::BranchMoved,
+        EngineError::BranchMoved(_) | EngineError::BranchLocked { .. } => ErrorCode::BranchMoved,
         EngineError::UnrelatedHistory { .. } => ErrorCode::UnrelatedHistory,
         EngineError::Timeout => ErrorCode::Timeout,
         EngineError::StateDirInUse { .. }

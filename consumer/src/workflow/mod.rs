@@ -14,6 +14,7 @@ mod context;
 pub(crate) mod failure;
 mod healing;
 mod history;
+mod patience;
 mod register_existing_branch;
 mod reparent_branch;
 mod restack;
@@ -37,7 +38,7 @@ use crate::run::{Halt, Run};
 /// # Errors
 /// [`Halt`]: the run was stopped, or the attempt failed.
 pub async fn perform(context: &Context, run: &Run) -> Result<Outcome, Halt> {
-    let repo = session::repository(context, &run.spec.repo).await?;
+    let repo = session::repository(context, run).await?;
     if sync_repo::is_overtaken(run, &repo.value) {
         return Ok(sync_repo::overtaken());
     }

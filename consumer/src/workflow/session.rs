@@ -10,7 +10,7 @@ use std::time::Duration;
 use backstack_engine::EngineError;
 use backstack_engine::graph::{Stack, StackBranch, Tracked};
 use backstack_engine::mirror::{Fetched, Mirror};
-use backstack_producer::rows::Row;
+use backstack_producer::rows::{Row, RowError};
 use backstack_schemas::outcome::TrunkMoved;
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{
@@ -23,6 +23,7 @@ use serde_json::Value;
 use super::branch_rows::KnownRows;
 use super::context::Context;
 use super::failure::{internal, job_error, unreadable};
+use super::patience::is_answer;
 use crate::run::{Halt, Run};
 
 /// How long the row of a tracked branch stays after the branch went from the remote.
@@ -55,10 +56,10 @@ impl Session {
     /// [`Halt::Failed`] with `unknown_repo`, `trunk_not_found`, or what the remote or the buckets did.
     pub async fn begin(context: &Context, run: &Run, repo: Row<Repository>) -> Result<Self, Halt> {
         run.enter(Step::Fetch, "Fetching from the remote", 0);
-        let through_sequence = context.last_sequence().await?;
+        let through_sequence = context.last_sequence(run).await?;
         let (fetched, before) = tokio::join!(
             fetch(context, run, &repo.value),
-            context.branch_rows().load(context.rows(), &repo.value.repo),
+            branch_rows(context, run, &repo.value.repo),
         );
         let ((mirror, fetched, default_branch), before) = (fetched?, before.map_err(unreadable)?);
         for name in &fetched.ignored {
@@ -93,7 +94,7 @@ impl Session {
             "Fetching again, since the remote has moved on",
             0,
         );
-        self.through_sequence = context.last_sequence().await?;
+        self.through_sequence = context.last_sequence(run).await?;
         let (control, metrics) = (run.control.clone(), Arc::clone(context.metrics()));
         let fetched = self
             .with_mirror(move |mirror| metrics.fetching(|| mirror.fetch(&control, &mut |_, _| {})))
@@ -241,17 +242,34 @@ pub fn stop_tracking(row: &mut Branch) {
 /// # Errors
 /// `unknown_repo`; `remote_not_allowed` where the row's URL is none that git may be given; `internal`
 /// where the row cannot be used for another reason.
-pub async fn repository(context: &Context, repo: &RepoId) -> Result<Row<Repository>, Halt> {
-    let row = context
-        .rows()
-        .get_leader::<Value>(Bucket::Repos, repo.as_str())
-        .await;
+pub async fn repository(context: &Context, run: &Run) -> Result<Row<Repository>, Halt> {
+    let repo = &run.spec.repo;
+    let row = loop {
+        let rows = context.rows();
+        let row = rows.get_leader::<Value>(Bucket::Repos, repo.as_str()).await;
+        if is_answer(run, &row).await {
+            break row;
+        }
+    };
     let row = row.map_err(unreadable)?.ok_or_else(|| unknown_repo(repo))?;
     Ok(Row {
         value: read_repository(repo, row.value)?,
         revision: row.revision,
         at: row.at,
     })
+}
+
+async fn branch_rows(
+    context: &Context,
+    run: &Run,
+    repo: &RepoId,
+) -> Result<Arc<KnownRows>, RowError> {
+    loop {
+        let known = context.branch_rows().load(context.rows(), repo).await;
+        if is_answer(run, &known).await {
+            return known;
+        }
+    }
 }
 
 /// Reads a row that anybody who may write the bucket can have made.

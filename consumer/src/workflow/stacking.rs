@@ -74,6 +74,7 @@ pub async fn restack(
     session: &mut Session,
     goal: &Goal,
 ) -> Result<Restacked, Halt> {
+    let mut locked = None;
     for _ in 0..LEASE_LOSSES {
         let planned = plan_and_replay(context, run, session, goal).await?;
         let pushed = if run.spec.dry_run || planned.stops(goal) {
@@ -97,12 +98,20 @@ pub async fn restack(
             PushEnd::Moved(error) => {
                 tracing::info!(%error, "planning again");
                 session.fetch_again(context, run).await?;
+                locked =
+                    Some(error).filter(|error| matches!(error, EngineError::BranchLocked { .. }));
             }
         }
     }
-    let detail = format!(
-        "The remote moved {LEASE_LOSSES} times between fetching and pushing; nothing was pushed"
-    );
+    let detail = match locked {
+        None => format!(
+            "The remote moved {LEASE_LOSSES} times between fetching and pushing; nothing was pushed"
+        ),
+        Some(error) => format!(
+            "Tried {LEASE_LOSSES} times, but {error}; nothing was pushed. If nobody is pushing there, \
+             a lock was left behind, which has to be removed on the remote"
+        ),
+    };
     Err(JobError::new(ErrorCode::BranchMoved, detail).into())
 }
 
@@ -216,7 +225,9 @@ async fn push(
                 refusals.push(format!("the push as a whole: {reason}"));
                 refused.extend(updates.iter().map(|update| update.branch.clone()));
             }
-            Err(error @ EngineError::BranchMoved(_)) => return Ok(PushEnd::Moved(error)),
+            Err(error @ (EngineError::BranchMoved(_) | EngineError::BranchLocked { .. })) => {
+                return Ok(PushEnd::Moved(error));
+            }
             Err(error) => return Err(job_error(error)),
         }
         updates.retain(|update| !refused.contains(&update.branch));

@@ -68,7 +68,7 @@ async fn show(session: &Session, Which { repo, job_id }: Which) -> Result<(), Fa
     if session.out.json {
         session.out.row(&job)?;
     } else {
-        let now = session.client.rows().clock().now();
+        let now = session.client.rows().server_now().await;
         session
             .out
             .text(&render::job_report(&job, session.out.screen, now))?;

@@ -92,7 +92,7 @@ impl Client {
             if row.value.cancel_requested && !row.value.status.is_terminal() {
                 return Ok(Cancelled { job: row.value });
             }
-            let now = self.rows.clock().now();
+            let now = self.rows.server_now().await;
             let job = match row.value.apply(JobEvent::RequestCancel, now) {
                 Ok(job) => job,
                 Err(IllegalTransition { status, .. }) => {

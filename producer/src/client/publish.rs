@@ -3,6 +3,7 @@
 //! Local checks first, then two round trips and no more. While no acknowledgement comes the same
 //! message goes out again under the same id, so that it is stored once at most.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_nats::{HeaderMap, header};
@@ -15,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::{Client, ClientError};
 use crate::api::{self, ApiError, PubAck, codes};
-use crate::rows::{Created, Row};
+use crate::rows::{Created, Row, RowError};
 
 /// How long an acknowledgement is waited for in all. An election takes several seconds.
 const TRIED_FOR: Duration = Duration::from_secs(12);
@@ -163,19 +164,29 @@ impl Client {
         spec: JobSpec,
         sequence: u64,
     ) -> Result<Option<Row<Job>>, ClientError> {
+        if self.may_not_write_jobs.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
         let key = job_key(&spec.repo, spec.job_id);
-        let now = self.rows.clock().now();
-        let job = Job::queued(spec, Some(sequence), now);
-        let created = self.rows.create(Bucket::Jobs, &key, &job);
-        match timeout(ROW_DEADLINE, created).await {
-            Ok(Ok(Created::Made(revision))) => Ok(Some(Row {
-                value: job,
-                revision,
-                at: now,
-            })),
-            Ok(Ok(Created::Exists(row))) => same_job(&job.spec, row).map(Some),
+        let create = async {
+            let now = self.rows.server_now().await;
+            let job = Job::queued(spec.clone(), Some(sequence), now);
+            let created = self.rows.create(Bucket::Jobs, &key, &job).await?;
+            Ok::<_, RowError>(match created {
+                Created::Made(revision) => Row {
+                    value: job,
+                    revision,
+                    at: now,
+                },
+                Created::Exists(row) => row,
+            })
+        };
+        match timeout(ROW_DEADLINE, create).await {
+            Ok(Ok(row)) => same_job(&spec, row).map(Some),
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the worker will write the row");
+                let denied = error.is_denied();
+                self.may_not_write_jobs.fetch_or(denied, Ordering::Relaxed);
                 Ok(None)
             }
             Err(_) => {

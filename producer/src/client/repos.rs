@@ -77,7 +77,8 @@ impl Client {
         url: RemoteUrl,
         trunk: Option<BranchName>,
     ) -> Result<Added, ClientError> {
-        let new = Repository::new(repo.clone(), url, trunk, self.rows.clock().now());
+        let now = self.rows.server_now().await;
+        let new = Repository::new(repo.clone(), url, trunk, now);
         loop {
             let row = match self.rows.create(Bucket::Repos, repo.as_str(), &new).await? {
                 Created::Made(_) => return Ok(Added::New(new)),
@@ -97,6 +98,9 @@ impl Client {
     /// Removes a repository: its jobs that have not ended are cancelled or told to stop, its branch and
     /// task rows go. Nothing on the remote changes. Doing it again finishes what was broken off.
     ///
+    /// A worker does the same when it sees that the repository is gone, so whoever may not write branch
+    /// rows leaves them to it.
+    ///
     /// # Errors
     /// [`ClientError::NoSuchRepo`] where there is nothing to remove.
     pub async fn remove_repo(&self, repo: &RepoId) -> Result<Removed, ClientError> {
@@ -107,13 +111,16 @@ impl Client {
             Err(RowError::Unreadable { .. }) => true,
             Err(error) => return Err(error.into()),
         };
+        // Counted now: a worker may be faster.
+        let branches = self.keys(Bucket::Branches, repo).await?.len();
+        let tasks = self.keys(Bucket::Tasks, repo).await?.len();
         if existed {
             self.rows.delete(Bucket::Repos, key).await?;
         }
         let removed = Removed {
             jobs: self.stop_jobs(repo).await?,
-            branches: self.delete_all(Bucket::Branches, repo).await?,
-            tasks: self.delete_all(Bucket::Tasks, repo).await?,
+            branches: branches.max(self.delete_all(Bucket::Branches, repo).await?),
+            tasks: tasks.max(self.delete_all(Bucket::Tasks, repo).await?),
         };
         if existed || removed != Removed::default() {
             Ok(removed)
@@ -137,14 +144,30 @@ impl Client {
         Ok(stopped)
     }
 
+    /// Deletes the rows of a repository, as far as this user may.
     async fn delete_all(&self, bucket: Bucket, repo: &RepoId) -> Result<usize, ClientError> {
-        let keys = Keys::Of(repo.clone());
-        let listed = self.rows.list_leader::<IgnoredAny>(bucket, &keys).await?;
-        let keys = listed.rows.into_keys().chain(listed.unreadable.into_keys());
-        let results = self.rows.write_all(bucket, keys.map(Write::delete)).await;
-        let count = results.len();
+        let keys = self.keys(bucket, repo).await?;
+        let count = keys.len();
+        let mut deletions = keys.into_iter().map(Write::delete);
+        // One alone, so that a server that does not permit it has to say so once.
+        let Some(first) = deletions.next() else {
+            return Ok(0);
+        };
+        match self.rows.write(bucket, first).await {
+            Err(error) if error.is_denied() => return Ok(0),
+            deleted => deleted?,
+        };
+        let results = self.rows.write_all(bucket, deletions).await;
         results.into_iter().collect::<Result<Vec<_>, _>>()?;
         Ok(count)
+    }
+
+    /// The keys of a repository's rows, those that cannot be read included.
+    async fn keys(&self, bucket: Bucket, repo: &RepoId) -> Result<Vec<String>, ClientError> {
+        let keys = Keys::Of(repo.clone());
+        let listed = self.rows.list_leader::<IgnoredAny>(bucket, &keys).await?;
+        let unreadable = listed.unreadable.into_keys();
+        Ok(listed.rows.into_keys().chain(unreadable).collect())
     }
 }
 

@@ -48,7 +48,7 @@ impl Client {
         self.claim(repo, branch, task_id).await?;
         let key = branch_key(repo, branch);
         let row = self.rows.get::<Branch>(Bucket::Branches, &key).await?;
-        let now = self.rows.clock().now();
+        let now = self.rows.server_now().await;
         let task = new_task(repo, branch, title, task_id, now);
         match row.filter(|row| row.value.head.is_some() && is_fresh(&known.value, now)) {
             Some(row) => self.make_ready(task, row.value).await,
@@ -96,7 +96,7 @@ impl Client {
 
     /// Whether a claim's task was never written and will not be.
     async fn is_abandoned(&self, repo: &RepoId, claim: &Row<TaskId>) -> Result<bool, ClientError> {
-        if self.rows.clock().now().since(claim.at) < CLAIM_MAX_AGE {
+        if self.rows.server_now().await.since(claim.at) < CLAIM_MAX_AGE {
             return Ok(false);
         }
         let key = task_key(repo, claim.value);

@@ -77,6 +77,8 @@ pub(super) struct Feed {
     connection: u64,
     /// How many messages matched when the feed began.
     pub(super) pending: u64,
+    /// What the server said when it began.
+    pub(super) info: Value,
 }
 
 impl Feed {
@@ -108,6 +110,7 @@ impl Feed {
             delivered: 0,
             connection,
             pending: info["num_pending"].as_u64().unwrap_or(0),
+            info,
         })
     }
 

@@ -148,9 +148,10 @@ impl Rows {
     ) -> Result<Feed, RowError> {
         let names = self.names(bucket);
         let filter = format!("{}{}", names.prefix, keys.filter());
-        Feed::open(self.client(), &names.stream, &filter, from)
-            .await
-            .map_err(|error| self.failed(bucket, error))
+        let feed = Feed::open(self.client(), &names.stream, &filter, from).await;
+        let feed = feed.map_err(|error| self.failed(bucket, error))?;
+        self.heard_time(&feed.info);
+        Ok(feed)
     }
 
     /// The key that a subject of the bucket is of.

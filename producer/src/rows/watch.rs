@@ -124,9 +124,7 @@ impl Rows {
         let subject = format!("STREAM.INFO.{}", self.names(bucket).stream);
         let info = api::ask(self.client(), &subject, &Value::Null).await;
         let info = info.map_err(|error| self.failed(bucket, error))?;
-        if let Ok(at) = serde_json::from_value::<Timestamp>(info["ts"].clone()) {
-            self.clock().saw(at);
-        }
+        self.heard_time(&info);
         Ok(info["created"].as_str().unwrap_or_default().to_owned())
     }
 }

@@ -16,10 +16,12 @@ use crate::action::ActionKind;
 use crate::id::{Namespace, RepoId};
 
 mod keys;
+mod permissions;
 mod settings;
 mod spec;
 
 pub use keys::{branch_key, job_key, message_id, task_branch_key, task_key};
+pub use permissions::{Permissions, User};
 pub use spec::{ConsumerSpec, Mismatch, StreamSpec};
 
 /// Partitions of the work queue, one consumer each; fixed, since it is part of stored subjects.

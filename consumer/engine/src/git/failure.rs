@@ -6,7 +6,7 @@
 
 use std::process::ExitStatus;
 
-use crate::error::EngineError;
+use crate::error::{EngineError, FULL};
 
 /// What kind of failure it is; each is one decision of the caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,10 +60,7 @@ impl From<Failure> for EngineError {
             FailureKind::Unreachable => Self::RemoteUnreachable(said),
             FailureKind::Rejected => Self::RemoteRejected(said),
             FailureKind::NotAllowed => Self::RemoteNotAllowed(with_advice(said)),
-            FailureKind::DiskFull => Self::Internal(format!(
-                "the disk that holds the state directory is full; free some space or lower \
-                 --mirror-budget ({said})"
-            )),
+            FailureKind::DiskFull => Self::disk_full(&said),
             FailureKind::MirrorBroken => Self::Internal(format!("the mirror is damaged: {said}")),
             FailureKind::NoSuchObject | FailureKind::Unknown => {
                 Self::Internal(format!("git failed: {said}"))
@@ -75,10 +72,7 @@ impl From<Failure> for EngineError {
 /// Words and what they mean; the first row that matches decides. Auth comes before Unreachable,
 /// since ssh's own complaint is followed by git's general one.
 const TABLE: &[(FailureKind, &[&str])] = &[
-    (
-        FailureKind::DiskFull,
-        &["No space left on device", "Disk quota exceeded"],
-    ),
+    (FailureKind::DiskFull, FULL),
     (
         FailureKind::NotAllowed,
         &[
@@ -236,6 +230,8 @@ pub(crate) fn last_words(stderr: &str) -> String {
             .any(|start| line.starts_with(start))
             || line.contains("ermission denied")
             || line.contains("verification failed")
+            // Git says after the line that says it cannot connect why it could not.
+            || line.contains(": errno=")
     };
     if lines.iter().any(telling) {
         lines.retain(|line| telling(line));
@@ -393,6 +389,11 @@ mod tests {
             "remote: no pushes on Fridays; error: failed to push some refs to '/srv/a.git'"
         );
         assert_eq!(last_words("odd\nwords"), "odd; words");
+        let refused = "fatal: unable to connect to h:\nh[0: 10.0.0.1]: errno=Connection refused\n";
+        assert_eq!(
+            last_words(refused),
+            "fatal: unable to connect to h:; h[0: 10.0.0.1]: errno=Connection refused"
+        );
     }
 
     #[test]

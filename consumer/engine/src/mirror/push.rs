@@ -54,8 +54,9 @@ impl Mirror {
     ///
     /// # Errors
     ///
-    /// - [`EngineError::BranchMoved`] with the branches whose lease is lost (or which someone else
-    ///   is just updating): fetch and plan again.
+    /// - [`EngineError::BranchMoved`] with the branches whose lease is lost, and
+    ///   [`EngineError::BranchLocked`] with those that someone else is just updating: fetch and plan
+    ///   again.
     /// - [`EngineError::RemoteRejected`] where the remote refuses the push as a whole.
     /// - [`EngineError::Internal`] for an update of `trunk`, and where the remote fails to store.
     /// - What the control says. The push may have gone through then; another one will find out.
@@ -187,11 +188,31 @@ fn unchanged(updates: &[RefUpdate], output: &Output) -> EngineError {
         if locked.is_empty() {
             locked = updates.iter().collect();
         }
-        return EngineError::BranchMoved(locked.into_iter().map(|u| u.branch.clone()).collect());
+        return EngineError::BranchLocked {
+            branches: locked.into_iter().map(|u| u.branch.clone()).collect(),
+            said: words_about_locks(stderr),
+        };
     }
     match output.failure() {
         failure if failure.kind == FailureKind::Unreachable => failure.into(),
         failure => EngineError::RemoteRejected(failure.said),
+    }
+}
+
+/// What the remote said about its locks. Git's advice what to do about them is longer, and comes last.
+fn words_about_locks(stderr: &str) -> String {
+    let lines = stderr.split(['\n', '\r']).map(str::trim);
+    let about: Vec<&str> = lines
+        .filter(|line| line.contains("cannot lock ref") || line.contains(".lock'"))
+        .map(|line| line.strip_prefix("remote: ").unwrap_or(line))
+        .map(|line| line.strip_prefix("error: ").unwrap_or(line))
+        .take(3)
+        .collect();
+    let text: String = about.join("; ").chars().take(500).collect();
+    if text.is_empty() {
+        last_words(stderr)
+    } else {
+        text
     }
 }
 

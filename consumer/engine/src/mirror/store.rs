@@ -398,5 +398,5 @@ fn size_of(dir: &Path) -> u64 {
 
 /// The error for a file operation on the state directory.
 pub(super) fn io_error(doing: &str, path: &Path, error: &io::Error) -> EngineError {
-    EngineError::Internal(format!("{doing} {} failed: {error}", path.display()))
+    EngineError::disk(&format!("{doing} {}", path.display()), error)
 }

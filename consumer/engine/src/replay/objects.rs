@@ -75,10 +75,10 @@ impl NewObjects {
             .collect();
         let objects_dir = stored::objects_dir(&stored::open(git_dir)?);
         pack::write(&objects_dir, &packed).map_err(|error| {
-            let dir = objects_dir.display();
-            EngineError::Internal(format!(
-                "new objects could not be written to {dir}: {error}"
-            ))
+            EngineError::disk(
+                &format!("writing new objects to {}", objects_dir.display()),
+                &error,
+            )
         })
     }
 
@@ -388,7 +388,7 @@ impl Objects {
 
     fn unwritable(&self, error: &std::io::Error) -> EngineError {
         let dir = self.stored.dir().display();
-        EngineError::Internal(format!("temporary objects in {dir} failed: {error}"))
+        EngineError::disk(&format!("writing temporary objects in {dir}"), error)
     }
 }
 
