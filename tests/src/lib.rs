@@ -27,18 +27,29 @@
 //! | what did an action do to one stack? | [`scene`] |
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
-//! | how does a test act in the middle of a job? | [`gate`] |
+//! | how does a test act in the middle of a job? | [`gate`], [`wire`], [`git_stops`] |
+//! | what happens at every step of every action? | [`matrix`] |
+//! | did all that happened keep what is promised? | [`history`], [`ref_log`] |
 
 pub mod gate;
+pub mod git_stops;
+pub mod history;
+pub mod matrix;
 pub mod program;
+pub mod ref_log;
 pub mod remote;
 pub mod rows;
 pub mod scene;
 pub mod shown;
+pub mod wire;
 pub mod world;
 
 pub use gate::Gate;
+pub use git_stops::GitStops;
+pub use history::{History, Recorder};
 pub use program::{Output, Program, Worker};
+pub use ref_log::RefLog;
 pub use remote::Remote;
 pub use scene::Scene;
+pub use wire::Wire;
 pub use world::{Options, World};
