@@ -34,8 +34,17 @@ pub struct Delivered {
     pub stored_nanos: i128,
     /// Where acknowledgements go.
     pub reply: Subject,
-    /// For a message that comes in again: the run that its job's row was in, where it was `running`.
-    pub found_running: Option<u64>,
+    /// For a message that comes in again: what its job's row said, where it was `running`.
+    pub found_running: Option<FoundRunning>,
+}
+
+/// A row that was `running` when its message came in again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FoundRunning {
+    /// The run that it was in.
+    pub run: u64,
+    /// The attempt that it was at.
+    pub attempt: u32,
 }
 
 impl Delivered {
@@ -106,7 +115,7 @@ impl Generation {
 struct Latest {
     reply: Subject,
     count: u64,
-    found_running: Option<u64>,
+    found_running: Option<FoundRunning>,
 }
 
 impl Hold {
@@ -151,8 +160,8 @@ impl Hold {
         self.latest.lock().count
     }
 
-    /// The run that the job's row was in when the message last came here, where it was `running`.
-    pub fn found_running(&self) -> Option<u64> {
+    /// What the job's row said when the message last came here, where it was `running`.
+    pub fn found_running(&self) -> Option<FoundRunning> {
         self.latest.lock().found_running
     }
 

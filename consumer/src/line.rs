@@ -23,12 +23,18 @@ use tokio_util::task::TaskTracker;
 
 use crate::delivery::{Delivered, Delivery, Hold, Verdict};
 use crate::message::{StoredMessage, Ticket};
+use crate::permits::Permit;
 use crate::runner::{Ended, Runner};
 use crate::ticket::Turn;
 
 /// How long a message whose turn has come waits for a permit before it goes back, so that no worker
 /// hoards what another could run.
 const PERMIT_PATIENCE: Duration = Duration::from_millis(100);
+
+/// After how many attempts a job whose worker died runs alone. One death is most often the machine's
+/// or an operator's, and running the jobs of that worker one by one would only cost time. But a job
+/// that kills its worker must not take the others' attempts along until none are left.
+const ALONE_AFTER: u32 = 2;
 
 /// How long to wait before asking for a turn again: from the first to the last, doubling.
 const ASK_AGAIN: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(1_000));
@@ -168,8 +174,7 @@ impl Lines {
 
     /// Runs the message whose turn has come, if it is still held and a permit is to be had.
     async fn serve_one(&self, line: &Line, own: Ticket, message: StoredMessage) -> Option<Ended> {
-        let permit = tokio::time::timeout(PERMIT_PATIENCE, self.runner.permits.take()).await;
-        let Ok(permit) = permit else {
+        let Some(permit) = self.permit(line, own).await else {
             line.settle(own, Verdict::Nak(Duration::ZERO)).await;
             return None;
         };
@@ -178,6 +183,21 @@ impl Lines {
         line.held.lock().running = None;
         drop(permit);
         Some(ended)
+    }
+
+    /// A permit, where one is to be had. What may kill this process waits until nothing else runs in
+    /// it, however long: given back, it would only meet others elsewhere.
+    async fn permit(&self, line: &Line, own: Ticket) -> Option<Permit> {
+        let permits = &self.runner.permits;
+        if !line.may_kill(own) {
+            let permit = tokio::time::timeout(PERMIT_PATIENCE, permits.take()).await;
+            return permit.ok();
+        }
+        tracing::warn!(repo = %line.repo, sequence = own.sequence, "the job's last workers died; it runs alone");
+        tokio::select! {
+            permit = permits.take_all() => Some(permit),
+            () = self.runner.drain_begins() => None,
+        }
     }
 
     /// Waits for another message, for something to happen to an older one's row, or for `pause`.
@@ -235,6 +255,18 @@ impl Line {
             first.remove().let_go();
         }
         None
+    }
+
+    /// Whether the message's job was being run when its worker died, and not for the first time: it
+    /// may be what killed them.
+    fn may_kill(&self, own: Ticket) -> bool {
+        let held = self.held.lock();
+        let found = held
+            .waiting
+            .get(&own.sequence)
+            .filter(|delivery| delivery.ticket() == own)
+            .and_then(|delivery| delivery.hold().found_running());
+        found.is_some_and(|found| found.attempt >= ALONE_AFTER)
     }
 
     /// Takes the message out to be run; `None` where it is no longer ours.

@@ -7,12 +7,12 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 /// The places for running jobs.
 #[derive(Clone, Debug)]
 pub struct Permits {
-    concurrency: usize,
     places: Arc<Semaphore>,
+    total: u32,
     freed: Arc<Notify>,
 }
 
-/// A place that is taken; dropping it frees it.
+/// A place that is taken, or all of them; dropping it frees it.
 #[derive(Debug)]
 pub struct Permit {
     place: Option<OwnedSemaphorePermit>,
@@ -21,18 +21,20 @@ pub struct Permit {
 
 impl Permits {
     /// Places for `concurrency` jobs.
-    pub fn new(concurrency: usize) -> Self {
+    pub fn new(concurrency: u32) -> Self {
+        let places = usize::try_from(concurrency).unwrap_or(Semaphore::MAX_PERMITS);
         Self {
-            concurrency,
-            places: Arc::new(Semaphore::new(concurrency)),
+            places: Arc::new(Semaphore::new(places.min(Semaphore::MAX_PERMITS))),
+            total: concurrency,
             freed: Arc::default(),
         }
     }
 
     /// How many places there are, and how many of them are taken.
     pub fn in_use(&self) -> (usize, usize) {
+        let total = self.total as usize;
         let free = self.places.available_permits();
-        (self.concurrency, self.concurrency.saturating_sub(free))
+        (total, total.saturating_sub(free))
     }
 
     /// A place, in the order in which they were asked for.
@@ -40,6 +42,18 @@ impl Permits {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         Permit {
             place,
+            freed: Arc::clone(&self.freed),
+        }
+    }
+
+    /// All places, once whoever has one has given it back. Who asks later waits, so that this does
+    /// not wait for ever.
+    pub async fn take_all(&self) -> Permit {
+        let places = Arc::clone(&self.places)
+            .acquire_many_owned(self.total)
+            .await;
+        Permit {
+            place: places.ok(),
             freed: Arc::clone(&self.freed),
         }
     }
@@ -60,5 +74,37 @@ impl Drop for Permit {
     fn drop(&mut self) {
         drop(self.place.take());
         self.freed.notify_waiters();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn who_takes_all_places_is_alone() {
+        let permits = Permits::new(2);
+        let running = permits.take().await;
+        let alone = tokio::spawn({
+            let permits = permits.clone();
+            async move { permits.take_all().await }
+        });
+        tokio::task::yield_now().await;
+        let patience = Duration::from_millis(20);
+        let later = tokio::time::timeout(patience, permits.take()).await;
+        assert!(later.is_err(), "it went first");
+        assert!(!alone.is_finished(), "it is not alone");
+        drop(running);
+        let alone = alone.await.unwrap();
+        assert!(
+            tokio::time::timeout(patience, permits.take())
+                .await
+                .is_err()
+        );
+        drop(alone);
+        permits.until_one_is_free().await;
+        permits.take().await;
     }
 }

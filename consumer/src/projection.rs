@@ -65,20 +65,46 @@ async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
 }
 
 /// Writes the rows that are another than before, and removes those that are gone.
+///
+/// A run may be killed between any two writes, and the next one has nothing but the rows to see what is
+/// still to be done. So they go in an order, each group only when the one before is written:
+///
+/// 1. Rows whose branch has not moved. Their facts hang on the heads in other rows: were the parent's
+///    new head written and the row itself not, the next run would find nothing changed that the facts
+///    depend on, and leave them as they are for good.
+/// 2. Rows whose branch has moved.
+/// 3. Rows of branches that leave their stack. Only they tell what is to become of the branches that
+///    stood on them.
 async fn write_changes(context: &Context, session: &mut Session) -> Result<(), Halt> {
     let repo = session.repo.value.repo.clone();
-    let (branches, writes): (Vec<_>, Vec<_>) =
-        changes(&repo, session, context.now()).into_iter().unzip();
-    let written = context.rows().write_all(Bucket::Branches, writes).await;
+    let changes = changes(&repo, session, context.now());
+    let stays = |branch: &BranchName| {
+        let known = session.before.get(branch).map(|known| known.value.head);
+        known.is_some() && known == session.rows.get(branch).map(|row| row.head)
+    };
+    let leaves = |branch: &BranchName| {
+        let was_tracked = session
+            .before
+            .get(branch)
+            .is_some_and(|known| known.value.tracked);
+        was_tracked && session.rows.get(branch).is_none_or(|row| !row.tracked)
+    };
+    let (leaving, others): (Vec<_>, Vec<_>) =
+        changes.into_iter().partition(|(branch, _)| leaves(branch));
+    let (stay, moved): (Vec<_>, Vec<_>) = others.into_iter().partition(|(branch, _)| stays(branch));
     let mut known = (*session.before).clone();
-    for (branch, outcome) in branches.into_iter().zip(written) {
-        match outcome.map_err(unreadable)? {
-            Updated::Done(revision) => {
-                known.note(&branch, session.rows.get(&branch), revision);
-            }
-            Updated::Lost { .. } => {
-                context.branch_rows().forget(&repo);
-                return Err(overtaken(&branch).into());
+    for changes in [stay, moved, leaving] {
+        let (branches, writes): (Vec<_>, Vec<_>) = changes.into_iter().unzip();
+        let written = context.rows().write_all(Bucket::Branches, writes).await;
+        for (branch, outcome) in branches.into_iter().zip(written) {
+            match outcome.map_err(unreadable)? {
+                Updated::Done(revision) => {
+                    known.note(&branch, session.rows.get(&branch), revision);
+                }
+                Updated::Lost { .. } => {
+                    context.branch_rows().forget(&repo);
+                    return Err(overtaken(&branch).into());
+                }
             }
         }
     }

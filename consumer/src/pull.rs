@@ -23,7 +23,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
-use crate::delivery::{Delivered, Verdict};
+use crate::delivery::{Delivered, FoundRunning, Verdict};
 use crate::line::Lines;
 use crate::message::StoredMessage;
 use crate::runner::Runner;
@@ -289,18 +289,19 @@ impl Pulls {
     }
 }
 
-/// The run that a redelivered message's job is in, where its row is `running`: only such a row may
-/// be taken over by this delivery.
+/// What the row of a redelivered message's job says, where it is `running`: only such a row may be
+/// taken over by this delivery.
 async fn found_running(
     rows: &Rows,
     topology: &Topology,
     message: &StoredMessage,
     subject: &QueueSubject,
-) -> Option<u64> {
+) -> Option<FoundRunning> {
     #[derive(Deserialize)]
     struct Running {
         status: JobStatus,
         run: u64,
+        attempt: u32,
     }
     let job = message.job_id(topology, &subject.repo, &subject.action);
     let key = job_key(&subject.repo, job);
@@ -308,7 +309,12 @@ async fn found_running(
         .get_leader::<Running>(Bucket::Jobs, &key)
         .await
         .ok()??;
-    (row.value.status == JobStatus::Running).then_some(row.value.run)
+    let Running {
+        status,
+        run,
+        attempt,
+    } = row.value;
+    (status == JobStatus::Running).then_some(FoundRunning { run, attempt })
 }
 
 fn sources(worker: &WorkerId) -> Vec<Source> {

@@ -66,6 +66,8 @@ pub struct Run {
     pub sequence: u64,
     /// When the message was stored; no commit of the job is dated before it.
     pub stored_at: Timestamp,
+    /// Whether the job ran before, so that what it asks for may be done already.
+    pub again: bool,
     /// Bounds the engine's work.
     pub control: Control,
     row: tokio::sync::Mutex<JobRow>,
@@ -117,6 +119,7 @@ impl Run {
             action,
             sequence,
             stored_at,
+            again: row.job().run > 1,
             control: Control::within(time_limit),
             row: tokio::sync::Mutex::new(row),
             report: Reporter(Arc::new(Mutex::new(report))),

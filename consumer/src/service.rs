@@ -201,7 +201,7 @@ async fn runner(
     Ok(Runner {
         tickets: Tickets::new(stream.clone(), rows.clone(), topology.clone()),
         keeper: Keeper::start(client.clone(), config.ack_wait),
-        permits: Permits::new(usize::try_from(config.concurrency).unwrap_or(usize::MAX)),
+        permits: Permits::new(config.concurrency),
         screening,
         dead_letters: DeadLetters::new(client.clone(), topology.clone()),
         hints: RowHints::start(client.clone(), topology.clone()),

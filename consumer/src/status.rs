@@ -347,7 +347,10 @@ impl Claim {
     fn may_take_over(&self, job: &Job) -> bool {
         job.worker.as_ref() == Some(&self.worker)
             || (job.delivery.is_none_or(|theirs| self.hold.count() > theirs)
-                && self.hold.found_running() == Some(job.run))
+                && self
+                    .hold
+                    .found_running()
+                    .is_some_and(|found| found.run == job.run))
     }
 }
 

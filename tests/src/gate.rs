@@ -13,14 +13,14 @@ use crate::remote::Remote;
 use crate::rows::DEADLINE;
 
 /// `O_NONBLOCK`: opening a pipe for writing fails while nobody reads it.
-const NONBLOCK: i32 = if cfg!(target_os = "linux") {
+pub(crate) const NONBLOCK: i32 = if cfg!(target_os = "linux") {
     0o4000
 } else {
     0x0004
 };
 
 /// How long between two looks for somebody at the gate.
-const LOOK_AGAIN: Duration = Duration::from_millis(5);
+pub(crate) const LOOK_AGAIN: Duration = Duration::from_millis(5);
 
 /// Stops pushes to a remote in their `pre-receive` hook, and tells those that came through.
 #[derive(Debug)]
@@ -110,6 +110,6 @@ impl Drop for Gate {
 }
 
 /// A path for a shell.
-fn quoted(path: &Path) -> String {
+pub(crate) fn quoted(path: &Path) -> String {
     format!("'{}'", path.display().to_string().replace('\'', r"'\''"))
 }

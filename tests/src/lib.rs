@@ -27,7 +27,9 @@
 //! | what did an action do to one stack? | [`scene`] |
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
-//! | how does a test act in the middle of a job? | [`gate`] |
+//! | how does a test act in the middle of a job? | [`gate`], [`wire`], [`git_stops`] |
+//! | what happens at every step of every action? | [`matrix`] |
+//! | did all that happened keep what is promised? | [`history`], [`ref_log`] |
 //! | what does a worker say over HTTP? | [`listening`] |
 //! | how is git, or anything else, served over HTTP? | [`http`] |
 //! | how is sent what no client library sends? | [`raw_nats`] |
@@ -38,26 +40,35 @@
 pub mod clock_shim;
 pub mod gate;
 pub mod git_host;
+pub mod git_stops;
+pub mod history;
 pub mod http;
 pub mod link;
 pub mod listening;
+pub mod matrix;
 pub mod program;
 pub mod raw_nats;
+pub mod ref_log;
 pub mod remote;
 pub mod rows;
 pub mod scene;
 pub mod shown;
 pub mod small_disk;
+pub mod wire;
 pub mod world;
 
 pub use gate::Gate;
 pub use git_host::GitHost;
+pub use git_stops::GitStops;
+pub use history::{History, Recorder};
 pub use http::HttpServer;
 pub use link::{Fault, Link};
 pub use program::{Output, Program, Worker};
+pub use ref_log::RefLog;
 pub use remote::Remote;
 pub use scene::Scene;
 pub use small_disk::SmallDisk;
+pub use wire::Wire;
 pub use world::{Options, World};
 
 /// How many times as much a test does that can do more: 1, unless `BACKSTACK_TEST_LONG` says otherwise.

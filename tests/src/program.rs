@@ -6,6 +6,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Arc, OnceLock};
@@ -285,6 +286,15 @@ impl Worker {
         }
     }
 
+    /// Waits until it has said something on standard error.
+    pub async fn said(&self, what: &str) {
+        let until = Instant::now() + DEADLINE;
+        while !self.program.stderr().contains(what) {
+            assert!(Instant::now() < until, "the worker never said {what:?}");
+            tokio::time::sleep(ASK_AGAIN).await;
+        }
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.program.process.pid()
@@ -337,6 +347,26 @@ impl World {
     pub fn start_backstack<S: AsRef<OsStr>>(&self, arguments: impl AsRef<[S]>) -> Program {
         Program::start(self, "backstack", arguments.as_ref())
     }
+}
+
+/// Writes a script that can be run.
+///
+/// In a process of its own: were the file open for writing here while another test's thread forks, it
+/// could not be run.
+pub fn write_script(file: &Path, script: &str) {
+    let mut sh = Command::new("sh")
+        .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
+        .arg(file)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("sh");
+    let mut input = sh.stdin.take().expect("a pipe");
+    input
+        .write_all(script.as_bytes())
+        .expect("a written script");
+    drop(input);
+    let written = sh.wait().expect("sh").success();
+    assert!(written, "{} was not written", file.display());
 }
 
 /// As a flag takes it.
@@ -398,6 +428,15 @@ pub fn binaries() -> &'static Path {
 fn build(directory: &Path) {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
+    // What cargo told this test of its package is not what it tells a build: packages that look at it
+    // would be built anew, with all that stands on them, each time.
+    let told = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_CRATE_"];
+    for (name, _) in std::env::vars_os() {
+        let name = name.to_string_lossy();
+        if told.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&*name);
+        }
+    }
     command
         .args(["build", "--workspace", "--bins", "--quiet"])
         .arg("--manifest-path")

@@ -10,13 +10,13 @@ mod story;
 mod writing;
 
 use std::cell::Cell;
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use backstack_schemas::ObjectId;
 use git2::{Commit, Oid, Repository, RepositoryInitOptions, Tree};
 
+use crate::program::write_script;
 use story::{Change, Segment};
 
 /// A bare repository that workers fetch from and push to.
@@ -235,27 +235,7 @@ impl Remote {
     pub fn hook(&self, name: &str, script: &str) {
         let directory = self.path.join("hooks");
         std::fs::create_dir_all(&directory).expect("the hooks' directory");
-        self.script(&directory.join(name), script);
-    }
-
-    /// Writes a program to any place.
-    pub fn script(&self, path: &Path, script: &str) {
-        // In a process of its own: were the file open for writing here while another test's thread
-        // forks, git could not run it.
-        let mut sh = Command::new("sh")
-            .args(["-c", "cat >\"$1\" && chmod 755 \"$1\"", "sh"])
-            .arg(path)
-            .stdin(Stdio::piped())
-            .spawn()
-            .expect("sh");
-        let mut input = sh.stdin.take().expect("a pipe");
-        input.write_all(script.as_bytes()).expect("a written hook");
-        drop(input);
-        assert!(
-            sh.wait().expect("sh").success(),
-            "{} was not written",
-            path.display()
-        );
+        write_script(&directory.join(name), script);
     }
 
     /// Removes a hook.

@@ -35,7 +35,7 @@ impl Canary {
             "git-remote-ext",
             "git-upload-pack",
         ] {
-            remote.script(&dir.join(name), &script);
+            write_script(&dir.join(name), &script);
         }
         Self { program, mark }
     }

@@ -300,7 +300,7 @@ async fn a_planted_password_is_found_nowhere() {
         "#!/bin/sh\n{{ printf '%s\\n' \"$@\"; env; }} | grep -v '^https_proxy=' >>'{}'\nexec git \"$@\"\n",
         shown.display()
     );
-    remotes[0].script(&git, &script);
+    write_script(&git, &script);
     let worker = Worker::start_with(
         &world,
         &[

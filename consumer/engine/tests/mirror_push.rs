@@ -218,6 +218,14 @@ fn a_push_whose_answer_is_lost_is_found_to_have_gone_through() {
 }
 
 #[test]
+fn a_connection_that_breaks_when_the_remote_has_told_of_every_ref_is_no_refusal() {
+    let scene = Scene::new();
+    scene.remote.hook("post-receive", "kill -9 $PPID");
+    assert_eq!(scene.push(&scene.both()).unwrap(), Pushed::All);
+    assert_eq!(scene.heads(), [Some(scene.second); 2]);
+}
+
+#[test]
 fn a_connection_that_breaks_before_anything_moved_is_tried_again_later() {
     let scene = Scene::new();
     scene.remote.hook("pre-receive", "kill -9 $PPID");

@@ -20,17 +20,33 @@ pub async fn perform(
     mut session: Session,
     branch: &BranchName,
 ) -> Result<Outcome, Halt> {
-    let parent = tracked_parent(&session, branch)?;
-    let children = healing::untrack(run, &mut session, vec![branch.clone()]).await?;
-    projection::write(context, run, &mut session).await?;
-    let message = match children {
-        0 => format!("{branch} is no longer tracked"),
-        _ => format!("{branch} is no longer tracked; what stood on it stands on {parent} now"),
+    let message = if run.again && is_done(&session, branch) {
+        format!("{branch} is no longer tracked")
+    } else {
+        untrack(run, &mut session, branch).await?
     };
+    projection::write(context, run, &mut session).await?;
     Ok(Outcome::Done {
         message,
         result: session.result,
     })
+}
+
+/// Takes the branch out of its stack; what was done, in a sentence.
+async fn untrack(run: &Run, session: &mut Session, branch: &BranchName) -> Result<String, Halt> {
+    let parent = tracked_parent(session, branch)?;
+    let children = healing::untrack(run, session, vec![branch.clone()]).await?;
+    Ok(match children {
+        0 => format!("{branch} is no longer tracked"),
+        _ => format!("{branch} is no longer tracked; what stood on it stands on {parent} now"),
+    })
+}
+
+/// Whether an earlier run, which was broken off behind it, has written that the branch is not tracked.
+/// Its row is the last to be written.
+fn is_done(session: &Session, branch: &BranchName) -> bool {
+    let row = session.rows.get(branch);
+    row.is_some_and(|row| !row.tracked && !row.is_trunk)
 }
 
 /// What a tracked branch stands on; it may be gone from the remote.

@@ -149,6 +149,10 @@ pub fn judge(reports: &[RefReport]) -> Verdict {
     if fates().any(|fate| matches!(fate, Fate::Contended | Fate::Unanswered)) {
         return Verdict::Unclear;
     }
+    // The remote had said so of every ref when the connection broke.
+    if fates().all(|fate| *fate == Fate::Done) {
+        return Verdict::Unclear;
+    }
     let refused = refusals(reports);
     if !refused.is_empty() {
         return Verdict::Refused(refused);
@@ -272,6 +276,13 @@ mod tests {
                     '!',
                     "[remote failure] (remote failed to report status)",
                 )],
+                Verdict::Unclear,
+            ),
+            (
+                vec![
+                    ("a", '+', "abc...def (forced update)"),
+                    ("b", ' ', "abc..def"),
+                ],
                 Verdict::Unclear,
             ),
             (
