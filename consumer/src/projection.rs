@@ -20,6 +20,7 @@ use crate::run::{Halt, Run};
 use crate::workflow::branch_rows::KnownRows;
 use crate::workflow::failure::unreadable;
 use crate::workflow::session::Session;
+use crate::workflow::timing::timed;
 use crate::workflow::{Context, sync_row};
 
 /// Brings the branch rows in the bucket up to the session's, and the repository's row with them. A dry
@@ -37,9 +38,12 @@ pub async fn write(context: &Context, run: &Run, session: &mut Session) -> Resul
     session
         .rows
         .retain(|_, row| row.head.is_some() || row.is_kept());
-    fill_in(run, session).await?;
-    write_changes(context, session).await?;
-    sync_row::note_success(context, run, session).await
+    timed("facts", fill_in(run, session)).await?;
+    timed("rows", async {
+        write_changes(context, session).await?;
+        sync_row::note_success(context, run, session).await
+    })
+    .await
 }
 
 /// Works out what rows say of commits, and pins the commits that rows name.

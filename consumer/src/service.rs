@@ -169,8 +169,7 @@ fn look_after(
     }
     let removed = watch_for_removed(Arc::clone(runner));
     tokio::spawn(vitals.watched("the search for removed repositories", removed));
-    let screening =
-        watch_for_unreadable(Arc::clone(runner), options.clone(), connections.clone());
+    let screening = watch_for_unreadable(Arc::clone(runner), options.clone(), connections.clone());
     tokio::spawn(vitals.watched("the search for unreadable messages", screening))
 }
 

@@ -2,10 +2,16 @@
 //!
 //! Everything is measured in one run against one private nats-server: the raw floor (one publish
 //! that is acknowledged, one key-value put), accepting an action, from publishing to `running`, 500
-//! queued restacks that have nothing to do, and a worker that idles. The worker is a process of its
-//! own: this program, started again. Figures are medians; ratios hold on other machines too.
+//! queued restacks that have nothing to do, and a worker that idles; then, on a server of its own, a
+//! warm action beside `git fetch` ([`warm`]; `-- warm` measures that alone). The worker is a process of
+//! its own: this program, started again. Figures are medians; ratios hold on other machines too.
 
+mod warm;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream;
@@ -28,6 +34,9 @@ const IDLE: Duration = Duration::from_secs(20);
 
 #[derive(clap::Parser)]
 struct WorkerArguments {
+    /// Where the worker says how long each step of a job took.
+    #[arg(long)]
+    steps_log: Option<PathBuf>,
     #[command(flatten)]
     config: Config,
 }
@@ -38,6 +47,9 @@ fn main() -> ExitCode {
     let program = arguments.next().unwrap_or_default();
     if arguments.next_if(|argument| argument == "worker").is_some() {
         let arguments = WorkerArguments::parse_from([program].into_iter().chain(arguments));
+        if let Some(file) = &arguments.steps_log {
+            log_steps(file);
+        }
         let done = runtime.block_on(backstack_consumer::run(
             arguments.config,
             CancellationToken::new(),
@@ -50,11 +62,33 @@ fn main() -> ExitCode {
             |()| ExitCode::SUCCESS,
         );
     }
-    runtime.block_on(measure());
+    let warm_only = arguments.any(|argument| argument == "warm");
+    runtime.block_on(async {
+        if !warm_only {
+            measure_queue().await;
+        }
+        measure_warm().await;
+    });
     ExitCode::SUCCESS
 }
 
-async fn measure() {
+/// Writes the log of the workflow's steps, one JSON object a line.
+fn log_steps(file: &Path) {
+    let file = File::create(file).expect("a file for the log");
+    tracing_subscriber::fmt()
+        .json()
+        .with_env_filter("backstack_consumer=info,backstack_consumer::workflow=debug")
+        .with_writer(Mutex::new(file))
+        .init();
+}
+
+async fn measure_warm() {
+    let world = World::start().await;
+    let client = Client::new(world.client().clone(), Topology::default());
+    warm::measure(&world, &client).await;
+}
+
+async fn measure_queue() {
     let world = World::start().await;
     let client = Client::new(world.client().clone(), Topology::default());
     let remotes = prepare(&world);
@@ -143,6 +177,17 @@ async fn accept(client: &Client, floor: Duration) {
 }
 
 fn start_worker(world: &World) -> Process {
+    Process::spawn(worker(world)).expect("a worker")
+}
+
+/// The same, with the log that [`log_steps`] writes.
+fn start_worker_logging(world: &World, log: &Path) -> Process {
+    let mut command = worker(world);
+    command.arg("--steps-log").arg(log);
+    Process::spawn(command).expect("a worker")
+}
+
+fn worker(world: &World) -> std::process::Command {
     let mut command = std::process::Command::new(std::env::current_exe().expect("a path"));
     command
         .arg("worker")
@@ -151,7 +196,7 @@ fn start_worker(world: &World) -> Process {
         .arg("--state-dir")
         .arg(world.dir().join("state"))
         .args(["--allow-protocol", "file"]);
-    Process::spawn(command).expect("a worker")
+    command
 }
 
 async fn stop(worker: Process) {

@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{ErrorCode, Job, JobStatus};
+use backstack_tests::program::write_script;
 use backstack_tests::{Remote, Worker, World};
 use serde_json::json;
 

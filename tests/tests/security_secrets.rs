@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex};
 use backstack_schemas::topology::Bucket;
 use backstack_schemas::{ErrorCode, Job, JobStatus};
 use backstack_tests::http::{Request, Response, git_backend, packet};
+use backstack_tests::program::write_script;
 use backstack_tests::world::Options;
 use backstack_tests::{HttpServer, Program, Remote, Worker, World};
 use base64::Engine as _;

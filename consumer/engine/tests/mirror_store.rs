@@ -444,6 +444,59 @@ fn a_damaged_mirror_is_made_afresh_and_what_was_pinned_is_saved() {
 }
 
 #[test]
+fn what_is_found_out_while_git_fetches_counts_unless_the_mirror_had_to_be_healed() {
+    let remote = Remote::with_branches(&["a"]);
+    let store = remote.store();
+    let fetched = |found: &dyn Fn(&Mirror) -> usize| {
+        let (id, url, mut progress) = (web(), remote.url(), |_, _| {});
+        store
+            .fetched(&id, &url, &patient(), &mut progress, found)
+            .unwrap()
+    };
+    let heads = |mirror: &Mirror| mirror.heads().unwrap().heads.len();
+    let (mirror, now, before) = fetched(&heads);
+    assert_eq!((now.heads.len(), before), (2, Some(0)));
+    drop(mirror);
+    let (mirror, now, before) = fetched(&heads);
+    assert_eq!((now.heads.len(), before), (2, Some(2)));
+    let first = remote.head("main").unwrap();
+    corrupt(mirror.path(), first);
+    drop(mirror);
+    let (mirror, now, before) = fetched(&heads);
+    assert_eq!((now.heads.len(), before), (2, None));
+    assert_eq!(now, mirror.heads().unwrap());
+}
+
+#[test]
+fn a_mirror_is_settled_once_exactly_what_is_asked_for_is_pinned() {
+    let remote = Remote::with_branches(&["a"]);
+    let mut mirror = remote.fetched();
+    let first = remote.head("main").unwrap();
+    let pins = BTreeSet::from([first]);
+    assert!(!mirror.is_settled(&pins).unwrap());
+    mirror.set_pins(&pins).unwrap();
+    assert!(mirror.is_settled(&pins).unwrap());
+    assert!(!mirror.is_settled(&BTreeSet::new()).unwrap());
+    // A commit that was obtained hangs on a ref of its own until the pins are set again.
+    let gone = remote.commit(&[], "on no branch");
+    remote.git(&["config", "uploadpack.allowAnySHA1InWant", "true"]);
+    assert_eq!(mirror.obtain(&[gone], &patient()).unwrap(), []);
+    assert!(!mirror.is_settled(&pins).unwrap());
+    mirror.set_pins(&pins).unwrap();
+    assert!(mirror.is_settled(&pins).unwrap());
+    // Enough packs to be worth packing.
+    for n in 0..30 {
+        remote.set("a", remote.commit(&[first], &format!("{n}")));
+        fetch(&mut mirror);
+        run(git_in(mirror.path()).args(["repack", "-q"]));
+    }
+    assert!(!mirror.is_settled(&pins).unwrap());
+    mirror.set_pins(&pins).unwrap();
+    assert!(mirror.maintain(&patient()).unwrap());
+    assert!(mirror.is_settled(&pins).unwrap());
+}
+
+#[test]
 fn saving_what_was_pinned_is_taken_up_again() {
     let remote = Remote::with_branches(&["a"]);
     let store = remote.store();

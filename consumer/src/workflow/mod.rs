@@ -22,6 +22,7 @@ pub(crate) mod session;
 mod stacking;
 mod sync_repo;
 pub(crate) mod sync_row;
+pub(crate) mod timing;
 mod unregister_branch;
 
 use backstack_engine::plan::Goal;

@@ -24,6 +24,7 @@ use super::branch_rows::KnownRows;
 use super::context::Context;
 use super::failure::{internal, job_error, unreadable};
 use super::patience::is_answer;
+use super::timing::timed;
 use crate::run::{Halt, Run};
 
 /// How long the row of a tracked branch stays after the branch went from the remote.
@@ -56,11 +57,14 @@ impl Session {
     /// [`Halt::Failed`] with `unknown_repo`, `trunk_not_found`, or what the remote or the buckets did.
     pub async fn begin(context: &Context, run: &Run, repo: Row<Repository>) -> Result<Self, Halt> {
         run.enter(Step::Fetch, "Fetching from the remote", 0);
-        let through_sequence = context.last_sequence(run).await?;
-        let (fetched, before) = tokio::join!(
-            fetch(context, run, &repo.value),
-            branch_rows(context, run, &repo.value.repo),
-        );
+        let through_sequence = timed("ask", context.last_sequence(run)).await?;
+        let (fetched, before) = timed("fetch", async {
+            tokio::join!(
+                fetch(context, run, &repo.value),
+                branch_rows(context, run, &repo.value.repo),
+            )
+        })
+        .await;
         let ((mirror, fetched, default_branch), before) = (fetched?, before.map_err(unreadable)?);
         for name in &fetched.ignored {
             tracing::warn!(name, "a branch whose name no row can hold is passed over");
@@ -80,7 +84,7 @@ impl Session {
             mirror: Mutex::new(Some(mirror)),
         };
         session.take_in(&fetched.heads, context.now());
-        session.obtain_what_rows_name(context, run).await?;
+        timed("obtain", session.obtain_what_rows_name(context, run)).await?;
         Ok(session)
     }
 
@@ -96,9 +100,9 @@ impl Session {
         );
         self.through_sequence = context.last_sequence(run).await?;
         let (control, metrics) = (run.control.clone(), Arc::clone(context.metrics()));
-        let fetched = self
-            .with_mirror(move |mirror| metrics.fetching(|| mirror.fetch(&control, &mut |_, _| {})))
-            .await?;
+        let fetching = self
+            .with_mirror(move |mirror| metrics.fetching(|| mirror.fetch(&control, &mut |_, _| {})));
+        let fetched = timed("fetch", fetching).await?;
         if !fetched.heads.contains_key(&self.trunk) {
             return Err(no_trunk(&self.trunk).into());
         }

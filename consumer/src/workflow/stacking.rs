@@ -24,6 +24,7 @@ use backstack_schemas::{BranchName, ErrorCode, JobError, JobResult, ObjectId, St
 use super::context::Context;
 use super::failure::{job_error, plan_error};
 use super::session::Session;
+use super::timing::{timed, timed_here};
 use super::{healing, history};
 use crate::run::{Halt, Run};
 
@@ -156,12 +157,10 @@ async fn plan_and_replay(
         email: context.committer().email.clone(),
         at_least: run.stored_at.unix_seconds(),
     };
-    let plan = session
-        .with_mirror(move |mirror| {
-            history::with(mirror, &control, |history| plan(&stack, &goal, history))
-        })
-        .await?
-        .map_err(plan_error)?;
+    let planning = session.with_mirror(move |mirror| {
+        history::with(mirror, &control, |history| plan(&stack, &goal, history))
+    });
+    let plan = timed("plan", planning).await?.map_err(plan_error)?;
     let count = plan.replays.len();
     run.enter(
         Step::Restack,
@@ -173,9 +172,10 @@ async fn plan_and_replay(
         .with_mirror(move |mirror| {
             let progress = |done: usize, total: usize| report.advance(done as u64, total as u64);
             let (dir, git) = (mirror.path(), mirror.git());
-            let replayed = replay(dir, git, &plan, &committer, &control, &progress)?;
+            let replaying = || replay(dir, git, &plan, &committer, &control, &progress);
+            let replayed = timed_here("replay", replaying)?;
             if !dry_run {
-                replayed.objects.write(dir)?;
+                timed_here("write", || replayed.objects.write(dir))?;
             }
             Ok(Planned { plan, replayed })
         })
@@ -201,12 +201,12 @@ async fn push(
         .collect();
     let (mut refused, mut refusals) = (BTreeSet::new(), Vec::new());
     while !updates.is_empty() {
-        run.fence(
+        let fencing = run.fence(
             format!("Pushing {}", branches(updates.len())),
             updates.len() as u64,
-        )
-        .await?;
-        match push_once(context, run, session, updates.clone()).await? {
+        );
+        timed("fence", fencing).await?;
+        match timed("push", push_once(context, run, session, updates.clone())).await? {
             Ok(Pushed::All) => break,
             Ok(Pushed::Refused(some)) => {
                 for one in some {

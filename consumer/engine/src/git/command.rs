@@ -111,15 +111,26 @@ impl GitCommand {
     /// As [`run`](Self::run); each line of standard error, scrubbed, goes to `watch` as it comes,
     /// those that end in a carriage return (progress) included.
     pub fn run_watching(
-        mut self,
+        self,
         control: &Control,
         watch: &mut dyn FnMut(&str),
     ) -> Result<Output, EngineError> {
         control.check()?;
+        self.begin()?.finish_watching(control, watch)
+    }
+
+    /// Starts it with its input queued, for whoever has something else to do before it
+    /// [finishes](GitProcess::finish_watching) it. That must be on the same thread: the process ends
+    /// with it.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Internal`] where it cannot be started.
+    pub fn begin(mut self) -> Result<GitProcess, EngineError> {
         let input = self.input.take();
         let mut process = self.start(input.is_some(), false)?;
         process.queue(input.unwrap_or_default());
-        process.finish_watching(control, watch)
+        Ok(process)
     }
 
     /// Starts it with all three streams piped, for a conversation.

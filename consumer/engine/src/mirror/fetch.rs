@@ -8,14 +8,14 @@
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
-use backstack_schemas::{BranchName, ObjectId};
+use backstack_schemas::{BranchName, ObjectId, RemoteUrl};
 
 use super::refs::{HEADS, Refs};
 use super::store::io_error;
 use super::{Mirror, heal};
 use crate::control::Control;
 use crate::error::EngineError;
-use crate::git::{Failure, FailureKind, GitCommand};
+use crate::git::{Failure, FailureKind, GitCommand, GitProcess};
 
 /// Where commits that were asked for by id hang until they are pinned.
 pub(super) const WANTED: &str = "refs/backstack/wanted/";
@@ -55,13 +55,35 @@ impl Mirror {
         control: &Control,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Fetched, EngineError> {
-        let changes = match self.fetch_once(control, progress)? {
+        control.check()?;
+        let process = fetching(self.wire()?, &self.url).begin()?;
+        let (fetched, _) = self.finish_fetch(process, control, progress, |_| ())?;
+        Ok(fetched)
+    }
+
+    /// Waits for a fetch that was begun and takes in what it brought. Git needs a while, so all that
+    /// can be done without knowing what it brings is done first: the refs are read, and `meanwhile` is
+    /// called. What that returned is of a mirror that is no more where the fetch had to heal it; then it
+    /// is `None`.
+    pub(super) fn finish_fetch<T>(
+        &mut self,
+        process: GitProcess,
+        control: &Control,
+        progress: &mut dyn FnMut(u64, u64),
+        meanwhile: impl FnOnce(&Self) -> T,
+    ) -> Result<(Fetched, Option<T>), EngineError> {
+        let found = Some(meanwhile(self));
+        // Git itself does not write them. Torn ones are for git to complain about.
+        let read = self.refs().ok().map(|refs| (named(&refs), refs));
+        let changes = match self.changes(process, control, progress)? {
             Ok(changes) => changes,
             Err(failure) if failure.kind == FailureKind::MirrorBroken => {
                 tracing::warn!(url = self.url.without_user(), said = %failure.said, "healing the mirror");
                 self.heal(control)?;
-                self.fetch_once(control, progress)?
-                    .map_err(EngineError::from)?
+                let again = fetching(self.wire()?, &self.url).begin()?;
+                let changes = self.changes(again, control, progress)?;
+                let fetched = self.take_in(self.refs()?, changes.map_err(EngineError::from)?);
+                return Ok((fetched?, None));
             }
             Err(failure) => {
                 if matches!(failure.kind, FailureKind::DiskFull | FailureKind::Unknown) {
@@ -72,11 +94,12 @@ impl Mirror {
                 return Err(failure.into());
             }
         };
-        let mut refs = self.refs()?;
-        if !changes.is_empty() {
-            self.apply(&mut refs, changes)?;
-        }
-        Ok(named(&refs))
+        let fetched = match read {
+            Some((fetched, _)) if changes.is_empty() => fetched,
+            Some((_, refs)) => self.take_in(refs, changes)?,
+            None => self.take_in(self.refs()?, changes)?,
+        };
+        Ok((fetched, found))
     }
 
     /// The branches as the last fetch, and the pushes since, left them. Runs no process.
@@ -145,23 +168,19 @@ impl Mirror {
         Ok(missing)
     }
 
-    /// One fetch, of objects alone: what the refs are to be changed to. Its failure is for
-    /// [`fetch`](Self::fetch) to judge.
-    fn fetch_once(
+    /// What the refs are to be changed to, of one fetch. Its failure is for the caller to judge.
+    fn changes(
         &self,
+        process: GitProcess,
         control: &Control,
         progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Result<Vec<Change>, Failure>, EngineError> {
-        let command = quietly_fetching(self.wire()?)
-            .args(["--dry-run", "--porcelain", "--prune", "--progress"])
-            .arg("--end-of-options")
-            .arg(self.url.as_str())
-            .arg("+refs/heads/*:refs/heads/*");
-        let output = self.noting_interruption(command.run_watching(control, &mut |line| {
+        let finished = process.finish_watching(control, &mut |line| {
             if let Some((done, total)) = received(line) {
                 progress(done, total);
             }
-        }))?;
+        });
+        let output = self.noting_interruption(finished)?;
         if !output.success() {
             return Ok(Err(output.failure()));
         }
@@ -174,7 +193,10 @@ impl Mirror {
     }
 
     /// Writes what the fetch changed.
-    fn apply(&self, refs: &mut Refs, changes: Vec<Change>) -> Result<(), EngineError> {
+    fn take_in(&self, mut refs: Refs, changes: Vec<Change>) -> Result<Fetched, EngineError> {
+        if changes.is_empty() {
+            return Ok(named(&refs));
+        }
         for Change { name, to } in changes {
             match to {
                 Some(id) if self.has(id) => refs.set(name, id),
@@ -193,7 +215,8 @@ impl Mirror {
                 "the remote has {branches} branches; no more than {MOST_BRANCHES} are fetched"
             )));
         }
-        self.write_refs(refs)
+        self.write_refs(&refs)?;
+        Ok(named(&refs))
     }
 
     /// The mirror's refs.
@@ -216,7 +239,8 @@ impl Mirror {
             heal::set_aside(&store, &self.path)?;
             heal::save_pins(&store, &self.path, &self.url, control)?;
         }
-        self.repository = heal::enter(&self.path, &self.url)?;
+        heal::enter(&self.path, &self.url)?;
+        self.repository = git2::Repository::open_bare(&self.path)?;
         self.suspicion.set(heal::Suspicion::None);
         Ok(())
     }
@@ -232,6 +256,15 @@ pub(super) fn wanting(
         .args(["--quiet", "--end-of-options"])
         .arg(url)
         .args(ids.map(|id| format!("{id}:{WANTED}{id}")))
+}
+
+/// The fetch of all branches, of objects alone: it prints what the refs are to be changed to.
+pub(super) fn fetching(command: GitCommand, url: &RemoteUrl) -> GitCommand {
+    quietly_fetching(command)
+        .args(["--dry-run", "--porcelain", "--prune", "--progress"])
+        .arg("--end-of-options")
+        .arg(url.as_str())
+        .arg("+refs/heads/*:refs/heads/*")
 }
 
 /// A fetch that does nothing on the side.

@@ -61,13 +61,14 @@ const CONFIG: &str = "\
 \tauto = false
 ";
 
-/// Opens the mirror at `path`, made or healed as need be, and notes that it is in use.
-pub(super) fn open(
+/// Makes the mirror at `path` ready to be opened, made or healed as need be, and notes that it is in
+/// use.
+pub(super) fn prepare(
     store: &MirrorStore,
     path: &Path,
     url: &RemoteUrl,
     control: &Control,
-) -> Result<git2::Repository, EngineError> {
+) -> Result<(), EngineError> {
     match found(path) {
         Suspicion::None => {}
         Suspicion::Interrupted => {
@@ -85,11 +86,10 @@ pub(super) fn open(
     enter(path, url)
 }
 
-/// Makes what is missing, notes that it is in use, and opens it.
-pub(super) fn enter(path: &Path, url: &RemoteUrl) -> Result<git2::Repository, EngineError> {
+/// Makes what is missing and notes that it is in use.
+pub(super) fn enter(path: &Path, url: &RemoteUrl) -> Result<(), EngineError> {
     lay_out(path, url).map_err(|error| io_error("preparing", path, &error))?;
-    note(path, IN_USE).map_err(|error| io_error("marking", path, &error))?;
-    Ok(git2::Repository::open_bare(path)?)
+    note(path, IN_USE).map_err(|error| io_error("marking", path, &error))
 }
 
 /// Notes how a job left it.

@@ -49,7 +49,8 @@ impl Mirror {
     }
 }
 
-fn is_worth_it(path: &Path) -> bool {
+/// Whether enough has gathered.
+pub(super) fn is_worth_it(path: &Path) -> bool {
     let loose = count(&path.join("objects/17"), |_| true) * 256;
     let packs = count(&path.join("objects/pack"), |name| name.ends_with(".pack"));
     loose >= MANY_LOOSE || packs >= MANY_PACKS

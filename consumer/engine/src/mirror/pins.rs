@@ -6,13 +6,14 @@
 //! that nothing changed costs one read. It never leaves this machine.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use backstack_schemas::ObjectId;
 use git2::{ObjectType, Repository};
 
 use super::fetch::WANTED;
 use super::refs::Refs;
-use super::{Mirror, from_oid, is_absent, to_oid};
+use super::{Mirror, from_oid, is_absent, maintenance, to_oid};
 use crate::error::EngineError;
 
 /// The ref that everything pinned hangs on.
@@ -49,6 +50,17 @@ impl Mirror {
         remove_wanted(repo)?;
         self.pinned.set(true);
         Ok(missing.into_iter().collect())
+    }
+
+    /// Whether [`set_pins`](Self::set_pins) with these, and [`maintain`](Self::maintain) after it,
+    /// would find nothing to do.
+    ///
+    /// # Errors
+    ///
+    /// [`EngineError::Internal`] where the mirror cannot be read.
+    pub fn is_settled(&self, ids: &BTreeSet<ObjectId>) -> Result<bool, EngineError> {
+        let kept = self.pins()? == *ids;
+        Ok(kept && !has_wanted(self.path()) && !maintenance::is_worth_it(self.path()))
     }
 
     /// What is kept.
@@ -91,7 +103,12 @@ fn write_pins(
     Ok(from_oid(odb.write(ObjectType::Commit, text.as_bytes())?))
 }
 
-/// Removes the refs that [`Mirror::obtain`] left. Git made them, each in a file of its own.
+/// Whether there may be refs that [`Mirror::obtain`] left. Git made them, each in a file of its own.
+fn has_wanted(mirror: &Path) -> bool {
+    std::fs::read_dir(mirror.join(WANTED)).is_ok_and(|mut entries| entries.next().is_some())
+}
+
+/// Removes the refs that [`Mirror::obtain`] left.
 fn remove_wanted(repo: &Repository) -> Result<(), git2::Error> {
     for reference in repo.references_glob(&format!("{WANTED}*"))? {
         reference?.delete()?;
