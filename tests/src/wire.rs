@@ -219,7 +219,7 @@ impl Shared {
     }
 
     /// What the worker says: passed on, kept or lost.
-    fn from_worker(
+    fn worker_says(
         &self,
         frame: Frame,
         up: &mpsc::UnboundedSender<Bytes>,
@@ -263,7 +263,7 @@ impl Shared {
     }
 
     /// What the server says: passed on, kept or lost.
-    fn from_server(
+    fn server_says(
         &self,
         frame: Frame,
         down: &mpsc::UnboundedSender<Bytes>,
@@ -304,7 +304,7 @@ impl Rule {
     /// Whether it still does something.
     fn is_open(&self) -> bool {
         let only_once = self.operation.repo.is_none();
-        !self.released && !(only_once && self.reached)
+        !(self.released || only_once && self.reached)
     }
 }
 
@@ -333,8 +333,8 @@ async fn connect(worker: TcpStream, shared: Arc<Shared>) {
     let (down, downwards) = mpsc::unbounded_channel();
     let mut cut = shared.cut.subscribe();
     tokio::select! {
-        () = read(from_worker, |frame| shared.from_worker(frame, &up).is_ok()) => {}
-        () = read(from_server, |frame| shared.from_server(frame, &down).is_ok()) => {}
+        () = read(from_worker, |frame| shared.worker_says(frame, &up).is_ok()) => {}
+        () = read(from_server, |frame| shared.server_says(frame, &down).is_ok()) => {}
         () = write(to_server, upwards) => {}
         () = write(to_worker, downwards) => {}
         _ = cut.wait_for(|cut| *cut) => {}

@@ -69,8 +69,10 @@ async fn a_git_that_is_killed_each_time_costs_its_own_job_alone() {
     assert_exhausted(&world.ended("poison", poison).await, 2, "SIGKILL");
     assert_exhausted(&world.ended("poison", behind).await, 2, "SIGKILL");
     world.queue_empty().await;
-    let mut history = History::default();
-    history.writes = recorder.writes(&world).await;
+    let history = History {
+        writes: recorder.writes(&world).await,
+        ..History::default()
+    };
     history.assert_kept();
 }
 
@@ -123,7 +125,9 @@ async fn a_job_that_kills_each_of_its_workers_ends_and_its_neighbours_complete()
     let (deaths, ()) = tokio::join!(keep_running(&world, &arguments, &enough), story);
     assert_eq!(deaths, 5, "one for each attempt");
     world.queue_empty().await;
-    let mut history = History::default();
-    history.writes = recorder.writes(&world).await;
+    let history = History {
+        writes: recorder.writes(&world).await,
+        ..History::default()
+    };
     history.assert_kept();
 }

@@ -24,7 +24,7 @@ struct Canary {
 }
 
 impl Canary {
-    fn new(world: &World, remote: &Remote) -> Self {
+    fn new(world: &World) -> Self {
         let dir = world.dir().join("canary");
         fs::create_dir(&dir).unwrap();
         let (program, mark) = (dir.join("program"), world.dir().join("ran"));
@@ -91,8 +91,8 @@ fn code_of(job: &Job) -> ErrorCode {
 #[tokio::test]
 async fn urls_that_lead_elsewhere_than_the_allowed_host_reach_no_ssh() {
     let world = World::start().await;
-    let remote = world.remote("web");
-    let canary = Canary::new(&world, &remote);
+    let _remote = world.remote("web");
+    let canary = Canary::new(&world);
     let arguments = [
         "--allow-protocol=ssh,git,http,https,file",
         "--allow-host=allowed.example",
@@ -173,7 +173,7 @@ async fn urls_that_lead_elsewhere_than_the_allowed_host_reach_no_ssh() {
 async fn branch_names_are_names_and_nothing_else() {
     let world = World::start().await;
     let remote = world.repo("web").await;
-    let canary = Canary::new(&world, &remote);
+    let canary = Canary::new(&world);
     let _worker = Worker::start(&world, &[]).await;
     let program = canary.path();
     let mut good = [
@@ -346,7 +346,7 @@ async fn trees_that_git_would_obey_in_a_work_tree_start_nothing() {
     let world = World::start().await;
     let remote = world.repo("web").await;
     remote.config("receive.fsckObjects", "false");
-    let canary = Canary::new(&world, &remote);
+    let canary = Canary::new(&world);
     let outside = world.dir().join("outside");
     fs::create_dir(&outside).unwrap();
     fs::write(outside.join("kept"), "kept").unwrap();
@@ -432,7 +432,9 @@ async fn trees_that_no_file_system_could_hold_stay_trees() {
     let below = raw.tree(&[("100644", "escaped", &one)]);
     let absolute = format!("{}/escaped", world.dir().display());
     let long = "n".repeat(5_000);
-    let cases: Vec<(&str, Vec<(&str, &str, &str)>)> = vec![
+    /// Mode, name and id of an entry.
+    type Entries<'a> = Vec<(&'a str, &'a str, &'a str)>;
+    let cases: Vec<(&str, Entries)> = vec![
         (
             "dots",
             vec![("40000", "..", &below), ("40000", ".", &below)],
@@ -511,7 +513,7 @@ async fn trees_that_no_file_system_could_hold_stay_trees() {
 async fn a_remotes_own_configuration_starts_nothing_in_a_fetch() {
     let world = World::start().await;
     let remote = world.repo("web").await;
-    let canary = Canary::new(&world, &remote);
+    let canary = Canary::new(&world);
     let program = canary.path();
     let _worker = Worker::start(&world, &["--max-attempts=1"]).await;
     remote.stack("main <- a: a1");

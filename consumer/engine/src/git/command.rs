@@ -182,7 +182,7 @@ pub struct Output {
 }
 
 impl Output {
-    pub(super) fn new(
+    pub(crate) fn new(
         status: ExitStatus,
         stdout: Vec<u8>,
         stderr: String,

@@ -123,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_url_whose_start_was_dropped_shows_no_password() {
-        let mut complaints = Complaints::new(Vec::new());
+        let mut complaints = Complaints::new(Secrets::default());
         let rest = STDERR_KEPT - "user:hush@host/ and so on\n".len();
         complaints.take(b"https://user:hush@host/ and so on\n");
         complaints.take(&vec![b'y'; rest]);
@@ -138,9 +138,9 @@ mod tests {
             bytes in proptest::collection::vec(prop_oneof![Just(b'\n'), Just(b'\r'), any::<u8>()], 0..200),
             cuts in proptest::collection::vec(0usize..200, 0..8),
         ) {
-            let mut whole = Complaints::new(Vec::new());
+            let mut whole = Complaints::new(Secrets::default());
             whole.take(&bytes);
-            let mut parts = Complaints::new(Vec::new());
+            let mut parts = Complaints::new(Secrets::default());
             let mut told = Vec::new();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(bytes.len())).collect();
             cuts.extend([0, bytes.len()]);

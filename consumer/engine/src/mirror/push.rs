@@ -249,9 +249,13 @@ fn listed(printed: &[u8]) -> BTreeMap<&str, ObjectId> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::process::ExitStatusExt as _;
+    use std::process::ExitStatus;
+
     use proptest::prelude::*;
 
     use super::*;
+    use crate::git::secrets::Secrets;
 
     proptest! {
         #[test]
@@ -270,9 +274,11 @@ mod tests {
         fn reading_never_panics(bytes in any::<Vec<u8>>(), stderr in "(?s).{0,200}", reason in ".{0,20}") {
             listed(&bytes);
             let branch = "a".parse().unwrap();
-            let told = with_remote_words(Refusal { branch, reason: reason.clone() }, &stderr);
-            prop_assert!(told.reason.starts_with(&reason));
-            prop_assert!(told.reason.chars().count() <= reason.chars().count() + 302);
+            let output = Output::new(ExitStatus::from_raw(0), Vec::new(), stderr, Secrets::default());
+            let shown = output.scrubbed(&reason);
+            let told = with_remote_words(Refusal { branch, reason }, &output);
+            prop_assert!(told.reason.starts_with(&shown));
+            prop_assert!(told.reason.chars().count() <= shown.chars().count() + 302);
         }
     }
 }
