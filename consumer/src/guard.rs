@@ -44,7 +44,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(1);
 
 /// The shortest time between two looks, whatever asks for them.
-const REST: Duration = Duration::from_millis(200);
+const REST: Duration = Duration::from_millis(500);
 
 /// How often to look: at most and at least, and while something is missing.
 const INTERVALS: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(30));
@@ -244,6 +244,7 @@ impl Shared {
             Ok(Err(error)) => Err(error.to_string()),
             Err(_) => Err(format!("JetStream did not answer within {PATIENCE:?}")),
         };
+        let was_answered = surveyed.is_ok();
         let problems = match surveyed {
             Ok(survey) => self.take_in(seen, survey).await,
             Err(what) => vec![Problem {
@@ -251,9 +252,12 @@ impl Shared {
                 remedy: "look at the nats-server, its log, and this user's permissions".to_owned(),
             }],
         };
-        for problem in &problems {
-            if !seen.view.problems.contains(problem) {
+        for problem in problems.iter().filter(|p| !seen.view.problems.contains(p)) {
+            // Elections and restarts pass; what was seen does not.
+            if was_answered {
                 tracing::error!(remedy = problem.remedy, "{}", problem.what);
+            } else {
+                tracing::warn!(remedy = problem.remedy, "{}", problem.what);
             }
         }
         if problems.is_empty() && !seen.view.problems.is_empty() {

@@ -67,7 +67,7 @@ async fn end_lost_jobs(runner: &Runner, orphans: &mut Orphans) -> Result<usize, 
         .list::<Expecting>(Bucket::Jobs, &Keys::All)
         .await?;
     let mut queued = QueuedJobs::default();
-    let mut before = std::mem::take(orphans);
+    let mut still = Orphans::new();
     let mut lost = 0;
     for (key, row) in listed.rows {
         let value = &row.value;
@@ -81,17 +81,19 @@ async fn end_lost_jobs(runner: &Runner, orphans: &mut Orphans) -> Result<usize, 
             continue;
         }
         if value.status == JobStatus::Running {
-            let known = before
-                .remove(&key)
+            let known = orphans
+                .get(&key)
                 .filter(|(revision, _)| *revision == row.revision);
-            let (revision, since) = known.unwrap_or((row.revision, Instant::now()));
+            let (revision, since) = known.copied().unwrap_or((row.revision, Instant::now()));
             if since.elapsed() < runner.limits.action_timeout {
-                orphans.insert(key, (revision, since));
+                still.insert(key, (revision, since));
                 continue;
             }
         }
         lost += usize::from(end_if_lost(runner, &key, &row).await?);
     }
+    // Only now: a search that broke off forgets nothing.
+    *orphans = still;
     Ok(lost)
 }
 
