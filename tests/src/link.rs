@@ -44,6 +44,7 @@ pub struct Link {
     in_force: watch::Receiver<Fault>,
     muted: watch::Sender<u64>,
     connections: Arc<AtomicU64>,
+    hung: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -53,6 +54,7 @@ struct Line {
     server: SocketAddr,
     muted: watch::Receiver<u64>,
     connections: Arc<AtomicU64>,
+    hung: Arc<AtomicU64>,
 }
 
 impl Link {
@@ -62,11 +64,12 @@ impl Link {
         let (fault, faults) = watch::channel(Fault::None);
         let (tell, in_force) = watch::channel(Fault::Refuse);
         let (muted, hear) = watch::channel(0);
-        let connections = Arc::new(AtomicU64::new(0));
+        let (connections, hung) = (Arc::default(), Arc::default());
         let line = Line {
             server,
             muted: hear,
             connections: Arc::clone(&connections),
+            hung: Arc::clone(&hung),
         };
         let task = tokio::spawn(accept(port.number(), faults, tell, line));
         let link = Self {
@@ -75,6 +78,7 @@ impl Link {
             in_force,
             muted,
             connections,
+            hung,
             task,
         };
         link.set(Fault::None).await;
@@ -98,6 +102,11 @@ impl Link {
     /// server closes it, it is closed.
     pub fn mute_open(&self) {
         self.muted.send_modify(|times| *times += 1);
+    }
+
+    /// How many connections have gone silent in their middle.
+    pub fn hung(&self) -> u64 {
+        self.hung.load(Ordering::Relaxed)
     }
 
     /// How many connections were made.
@@ -166,13 +175,13 @@ async fn carry(client: TcpStream, fault: Fault, line: Line) {
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let up = tokio::spawn(up(from_client, to_server));
-    // Held, so that the connection stays where it is to hang, whatever the server does.
     let mut to_client = to_client;
-    down(from_server, &mut to_client, fault, line.muted).await;
-    match fault {
-        Fault::CutAfter(_) => up.abort(),
-        Fault::HangAfter(_) => drop(up.await),
-        _ => {}
+    let has_hung = down(from_server, &mut to_client, fault, line.muted, &line.hung).await;
+    if has_hung {
+        // The connection stays where it is to hang, whatever the server does.
+        let _ = up.await;
+    } else if matches!(fault, Fault::CutAfter(_)) {
+        up.abort();
     }
 }
 
@@ -181,16 +190,17 @@ async fn up(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
     let _ = to.shutdown().await;
 }
 
-/// What the server says, as far as the fault lets it through.
+/// What the server says, as far as the fault lets it through; whether it went silent in the middle.
 async fn down(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     fault: Fault,
     mut muted: watch::Receiver<u64>,
-) {
+    hung: &AtomicU64,
+) -> bool {
     let mut buffer = vec![0; 64 * 1024];
     let mut passed = 0;
-    let mut silent = false;
+    let (mut silent, mut has_hung) = (false, false);
     muted.mark_unchanged();
     loop {
         let most = match fault {
@@ -199,14 +209,16 @@ async fn down(
             _ => u64::MAX,
         };
         if most == 0 {
-            return;
+            return false;
         }
         let room = usize::try_from(most).map_or(buffer.len(), |most| most.min(buffer.len()));
         let read = tokio::select! {
             read = from.read(&mut buffer[..room]) => read,
             _ = muted.changed(), if !silent => { silent = true; continue }
         };
-        let Ok(count @ 1..) = read else { return };
+        let Ok(count @ 1..) = read else {
+            return has_hung;
+        };
         if silent {
             continue;
         }
@@ -215,7 +227,11 @@ async fn down(
             _ => count,
         };
         if to.write_all(&buffer[..heard]).await.is_err() {
-            return;
+            return has_hung;
+        }
+        if heard < count {
+            hung.fetch_add(u64::from(!has_hung), Ordering::Relaxed);
+            has_hung = true;
         }
         passed += heard as u64;
         if let Fault::Slow(_) = fault {
