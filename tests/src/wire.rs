@@ -209,8 +209,7 @@ impl Armed {
     }
 }
 
-/// How long a step may take to be reached. Less than a worker waits for an answer, so that what is
-/// kept for one job has not yet given up when the last of many has reached its step.
+/// How long a step may take to be reached.
 const REACHED_WITHIN: Duration = Duration::from_secs(30);
 
 impl Shared {
@@ -219,7 +218,7 @@ impl Shared {
     }
 
     /// What the worker says: passed on, kept or lost.
-    fn worker_says(
+    fn pass_up(
         &self,
         frame: Frame,
         up: &mpsc::UnboundedSender<Bytes>,
@@ -263,7 +262,7 @@ impl Shared {
     }
 
     /// What the server says: passed on, kept or lost.
-    fn server_says(
+    fn pass_down(
         &self,
         frame: Frame,
         down: &mpsc::UnboundedSender<Bytes>,
@@ -303,8 +302,8 @@ impl Shared {
 impl Rule {
     /// Whether it still does something.
     fn is_open(&self) -> bool {
-        let only_once = self.operation.repo.is_none();
-        !(self.released || only_once && self.reached)
+        let is_done = self.reached && self.operation.repo.is_none();
+        !self.released && !is_done
     }
 }
 
@@ -333,8 +332,8 @@ async fn connect(worker: TcpStream, shared: Arc<Shared>) {
     let (down, downwards) = mpsc::unbounded_channel();
     let mut cut = shared.cut.subscribe();
     tokio::select! {
-        () = read(from_worker, |frame| shared.worker_says(frame, &up).is_ok()) => {}
-        () = read(from_server, |frame| shared.server_says(frame, &down).is_ok()) => {}
+        () = read(from_worker, |frame| shared.pass_up(frame, &up).is_ok()) => {}
+        () = read(from_server, |frame| shared.pass_down(frame, &down).is_ok()) => {}
         () = write(to_server, upwards) => {}
         () = write(to_worker, downwards) => {}
         _ = cut.wait_for(|cut| *cut) => {}

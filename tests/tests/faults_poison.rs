@@ -42,6 +42,14 @@ async fn stacked(world: &World, name: &str) -> Remote {
     remote
 }
 
+async fn assert_kept(world: &World, recorder: &Recorder) {
+    let history = History {
+        writes: recorder.writes(world).await,
+        ..History::default()
+    };
+    history.assert_kept();
+}
+
 fn assert_exhausted(job: &Job, attempts: u32, says: &str) {
     assert_eq!(job.status, JobStatus::Error, "{job:#?}");
     assert_eq!(job.attempt, attempts, "{job:#?}");
@@ -69,11 +77,7 @@ async fn a_git_that_is_killed_each_time_costs_its_own_job_alone() {
     assert_exhausted(&world.ended("poison", poison).await, 2, "SIGKILL");
     assert_exhausted(&world.ended("poison", behind).await, 2, "SIGKILL");
     world.queue_empty().await;
-    let history = History {
-        writes: recorder.writes(&world).await,
-        ..History::default()
-    };
-    history.assert_kept();
+    assert_kept(&world, &recorder).await;
 }
 
 /// Workers that are started again whenever they die, as a service manager does it.
@@ -125,9 +129,5 @@ async fn a_job_that_kills_each_of_its_workers_ends_and_its_neighbours_complete()
     let (deaths, ()) = tokio::join!(keep_running(&world, &arguments, &enough), story);
     assert_eq!(deaths, 5, "one for each attempt");
     world.queue_empty().await;
-    let history = History {
-        writes: recorder.writes(&world).await,
-        ..History::default()
-    };
-    history.assert_kept();
+    assert_kept(&world, &recorder).await;
 }

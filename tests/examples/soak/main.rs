@@ -1,0 +1,157 @@
+//! The fault suite's long form: as long as is wanted, people push, clients publish, and things go wrong;
+//! then all that happened is held against what is promised.
+//!
+//! ```sh
+//! cargo run --release -p backstack-tests --example soak -- --seconds 600 --seed 7
+//! ```
+//!
+//! The seed decides what people, clients and faults choose, each in an order of its own; how they fall
+//! together is the machine's. Prints what was done, and exits with 1 and the whole history where a
+//! promise is broken.
+
+mod checks;
+mod harm;
+mod people;
+mod random;
+mod work;
+
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use backstack_schemas::JobStatus;
+use backstack_schemas::topology::Choices;
+use backstack_tests::{History, Options, Recorder, World};
+use clap::Parser;
+use futures_util::future::join_all;
+
+use harm::Slot;
+use people::Place;
+use random::Random;
+
+#[derive(Parser)]
+struct Arguments {
+    /// How long things go wrong
+    #[arg(long, default_value_t = 60)]
+    seconds: u64,
+    /// What decides everything that is chosen; made up unless given
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Repositories
+    #[arg(long, default_value_t = 6)]
+    repos: usize,
+    /// Workers
+    #[arg(long, default_value_t = 3)]
+    workers: usize,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let seed = arguments.seed.unwrap_or_else(|| {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        u64::from(since.unwrap_or_default().subsec_nanos())
+    });
+    println!("seed {seed}, {} s", arguments.seconds);
+    let wrong = soak(&arguments, &mut Random::new(seed)).await;
+    if wrong.is_empty() {
+        println!("every promise was kept; seed {seed}");
+        return ExitCode::SUCCESS;
+    }
+    for one in &wrong {
+        println!("WRONG: {one}");
+    }
+    println!("{} promises were broken; seed {seed}", wrong.len());
+    ExitCode::FAILURE
+}
+
+async fn soak(arguments: &Arguments, random: &mut Random) -> Vec<String> {
+    let choices = Choices {
+        ack_wait: Duration::from_secs(2),
+        ..Choices::default()
+    };
+    let world = World::with(Options {
+        choices,
+        ..Options::default()
+    })
+    .await;
+    let recorder = Recorder::start(&world).await;
+    let producer = world.producer().await;
+    let mut slots = Vec::new();
+    for _ in 0..arguments.workers {
+        slots.push(Slot::new(&world).await);
+    }
+    let mut places = Vec::new();
+    for number in 0..arguments.repos {
+        let name = format!("repo-{number}");
+        let remote = world.repo(&name).await;
+        places.push(Place::new(name, remote));
+    }
+    let repos: Vec<_> = places.iter().map(|place| place.name.clone()).collect();
+
+    let until = Instant::now() + Duration::from_secs(arguments.seconds);
+    let mut choosers: Vec<_> = places.iter().map(|_| random.fork()).collect();
+    let work = places.iter_mut().zip(&mut choosers);
+    let work = work.map(|(place, random)| work::work(&world, &producer, place, random, until));
+    let (asked, harmed) = tokio::join!(
+        join_all(work),
+        harm::harm(&world, &mut slots, &repos, random, until)
+    );
+    let asked: Vec<_> = asked.into_iter().flatten().collect();
+
+    let mut history = History::default();
+    for one in &asked {
+        history.accept(&one.repo, one.job, one.sequence);
+    }
+    for one in &asked {
+        world.ended(&one.repo, one.job).await;
+    }
+    let mut wrong = Vec::new();
+    for place in &mut places {
+        let found = checks::check(&world, place).await;
+        wrong.extend(
+            found
+                .into_iter()
+                .map(|what| format!("{}: {what}", place.name)),
+        );
+        history.moves.insert(place.name.clone(), place.log.moves());
+    }
+    history.writes = recorder.writes(&world).await;
+    wrong.extend(history.violations().iter().map(ToString::to_string));
+    let ended: Vec<_> = history
+        .writes
+        .iter()
+        .map(|write| &write.job)
+        .filter(|job| job.status.is_terminal())
+        .collect();
+    for place in &places {
+        let of_place = ended
+            .iter()
+            .filter(|job| job.spec.repo.as_str() == place.name);
+        let jobs: Vec<_> = of_place.copied().collect();
+        checks::check_merged(place, &jobs, &mut wrong);
+    }
+
+    let count = |status| ended.iter().filter(|job| job.status == status).count();
+    println!(
+        "{} jobs: {} completed, {} in error, {} cancelled; {} ran more than once",
+        ended.len(),
+        count(JobStatus::Completed),
+        count(JobStatus::Error),
+        count(JobStatus::Cancelled),
+        ended.iter().filter(|job| job.run > 1).count()
+    );
+    let moves: usize = history.moves.values().map(Vec::len).sum();
+    println!(
+        "{} row writes seen, {moves} moves of branches",
+        history.writes.len()
+    );
+    for (kind, times) in harmed {
+        println!("{times:5} times {kind}");
+    }
+    let peak = slots.iter().filter_map(Slot::peak_memory).max();
+    println!("peak memory of a worker: {:?} KiB", peak);
+    if !wrong.is_empty() {
+        println!("{history}");
+    }
+    wrong
+}
