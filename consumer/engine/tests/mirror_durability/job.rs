@@ -129,8 +129,7 @@ impl Stage {
             })
             .collect();
         assert!(left.is_empty(), "{when}: {left:?}");
-        let said = heard.0.lock().unwrap().clone();
-        said
+        heard.0.lock().unwrap().clone()
     }
 }
 

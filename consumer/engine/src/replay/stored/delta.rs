@@ -103,7 +103,8 @@ mod tests {
             put_size(&mut delta, base.len());
             put_size(&mut delta, object.len());
             delta.extend(codes);
-            prop_assert_eq!(apply(&base, &delta, &mut Vec::new()), Some(object.as_slice()));
+            let mut made = Vec::new();
+            prop_assert_eq!(apply(&base, &delta, &mut made), Some(object.as_slice()));
         }
 
         #[test]
