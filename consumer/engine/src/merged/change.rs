@@ -14,6 +14,7 @@ use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::ops::ControlFlow;
+use std::rc::Rc;
 
 use git2::{Odb, Oid, Repository};
 
@@ -58,6 +59,8 @@ pub(super) struct Change {
     pub from: Oid,
     pub to: Oid,
     pub paths: Paths,
+    /// Hashes of the changed files' paths, sorted.
+    files: Rc<[u64]>,
     print: OnceCell<Print>,
 }
 
@@ -66,7 +69,7 @@ impl Change {
     pub fn between(repo: &Repository, from: Oid, to: Oid) -> Result<Option<Self>, EngineError> {
         let mut reader = PathReader::default();
         let _ended = walk(repo, Some(from), Some(to), &mut reader)?;
-        Ok((from != to).then(|| Self::known(from, to, reader.paths)))
+        Ok((from != to).then(|| Self::known(from, to, reader)))
     }
 
     /// The change between two trees, unless it touches more than `wanted` does.
@@ -81,16 +84,27 @@ impl Change {
             ..PathReader::default()
         };
         let whole = walk(repo, Some(from), Some(to), &mut reader)?.is_continue();
-        Ok((whole && from != to).then(|| Self::known(from, to, reader.paths)))
+        Ok((whole && from != to).then(|| Self::known(from, to, reader)))
     }
 
-    fn known(from: Oid, to: Oid, paths: Paths) -> Self {
+    fn known(from: Oid, to: Oid, mut reader: PathReader<'_>) -> Self {
+        reader.files.sort_unstable();
         Self {
             from,
             to,
-            paths,
+            paths: reader.paths,
+            files: reader.files.into(),
             print: OnceCell::new(),
         }
+    }
+
+    /// Whether this changes no file that `other` does not change as well.
+    pub fn touches_within(&self, other: &Self) -> bool {
+        self.files.len() <= other.files.len()
+            && self
+                .files
+                .iter()
+                .all(|file| other.files.binary_search(file).is_ok())
     }
 
     /// Whether `other` may be the same change made elsewhere.
@@ -206,6 +220,7 @@ impl Visitor for Wanted {
 struct PathReader<'w> {
     wanted: Option<&'w Wanted>,
     paths: Paths,
+    files: Vec<u64>,
 }
 
 impl PathReader<'_> {
@@ -230,6 +245,7 @@ impl Visitor for PathReader<'_> {
         let (old, new) = (changed.old.is_some(), changed.new.is_some());
         let term = |was: bool, is: bool| hash(&(changed.path, was, is));
         self.paths.count += 1;
+        self.files.push(hash(changed.path));
         self.paths.forward = self.paths.forward.wrapping_add(term(old, new));
         self.paths.inverse = self.paths.inverse.wrapping_add(term(new, old));
         Ok(self.wants(changed.path))

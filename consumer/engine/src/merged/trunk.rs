@@ -116,6 +116,19 @@ impl Trunk {
             .filter_map(|at| Some((*at, self.commits[*at].change.as_ref()?)))
     }
 
+    /// Commits that change files that `change` changes, and no others, with their changes; newest
+    /// first.
+    pub fn touching_within<'a>(
+        &'a self,
+        change: &'a Change,
+    ) -> impl Iterator<Item = (usize, &'a Change)> {
+        self.commits
+            .iter()
+            .enumerate()
+            .filter_map(|(at, commit)| Some((at, commit.change.as_ref()?)))
+            .filter(|(_, later)| later.touches_within(change))
+    }
+
     /// What the commit at `position` changes against its first parent.
     pub fn read_change(
         &self,

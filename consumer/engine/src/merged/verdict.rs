@@ -243,7 +243,7 @@ impl<'a> Judge<'a> {
         depth: usize,
     ) -> Result<bool, EngineError> {
         let trunk = self.trunk;
-        for (position, later) in trunk.touching(change.paths.inverse) {
+        for (position, later) in trunk.touching_within(change) {
             if before.has(position) || !self.undoes(position, later, change, certainty)? {
                 continue;
             }
@@ -266,13 +266,17 @@ impl<'a> Judge<'a> {
         change: &Change,
         certainty: Certainty,
     ) -> Result<bool, EngineError> {
-        if !change.may_be_undone_by(later, self.repo)? {
+        // Where part of the change was gone already, what undoes the rest looks like less than its
+        // inverse, and only the merge tells.
+        let looks_so = change.may_be_undone_by(later, self.repo)?;
+        if !looks_so && certainty == Certainty::Certain {
             return Ok(false);
         }
         self.control.check()?;
         let undone = change.undone_by(later, self.merge)?;
         match certainty {
-            Certainty::Possible => Ok(undone != Undone::No),
+            Certainty::Possible if looks_so => Ok(undone != Undone::No),
+            Certainty::Possible => Ok(undone == Undone::Exactly),
             Certainty::Certain => {
                 Ok(undone == Undone::Exactly && self.trunk.carries(position, self.merge)?)
             }

@@ -45,6 +45,10 @@ impl<'a> Sides<'a> {
         }
     }
 
+    pub fn is_conflict(&self, branch: &BranchName) -> bool {
+        self.conflicts.contains_key(branch)
+    }
+
     pub fn is_skipped(&self, branch: &BranchName) -> bool {
         self.replayed
             .skipped

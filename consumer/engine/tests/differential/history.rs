@@ -23,6 +23,13 @@ pub struct History {
     pub commits: Vec<Made>,
 }
 
+impl History {
+    /// Whether its objects are read out of a pack, with deltas, or each out of a file of its own.
+    pub fn is_packed(seed: u64) -> bool {
+        seed % 2 == 1
+    }
+}
+
 /// A branch of the stack.
 pub struct Branch {
     pub name: String,
@@ -93,6 +100,8 @@ pub fn write_chosen(repo: &Repository, seed: u64, rng: Rng) -> History {
         let name = format!("refs/heads/{}", branch.name);
         repo.reference(&name, branch.head, true, "").unwrap();
     }
+    let trunk = format!("refs/onto/c{seed}");
+    repo.reference(&trunk, history.onto, true, "").unwrap();
     history
 }
 

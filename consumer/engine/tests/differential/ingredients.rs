@@ -255,11 +255,12 @@ fn in_place(made: &Made) -> Vec<&'static str> {
     found
 }
 
+/// A path, and what was there and is there.
+type Difference = (Vec<u8>, Option<Entry>, Option<Entry>);
+
 /// Whether a commit of the stack makes the same change as this one of trunk.
 fn is_in_stack(history: &History, made: &Made) -> bool {
-    /// A path with what was there and what is.
-    type Change = (Vec<u8>, Option<Entry>, Option<Entry>);
-    let change = |made: &Made| -> Option<Vec<Change>> {
+    let change = |made: &Made| -> Option<Vec<Difference>> {
         let old = before(history, made)?;
         let paths: BTreeSet<&Vec<u8>> = old.keys().chain(made.files.keys()).collect();
         let differing = paths.into_iter().filter_map(|path| {

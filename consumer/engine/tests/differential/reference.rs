@@ -70,6 +70,11 @@ impl WorkTree {
         &self.repo
     }
 
+    /// Packs everything there is, as a mirror mostly has it.
+    pub fn pack(&self) {
+        self.git(&["repack", "-a", "-d", "-q"]);
+    }
+
     /// Rebases a branch, which leaves its ref where it was; `Err` where git could not even start.
     pub fn rebase(&self, branch: &Branch, onto: Oid) -> Result<Rebased, String> {
         let (onto_text, head) = (onto.to_string(), branch.head.to_string());

@@ -46,9 +46,16 @@ impl Tally {
         std::fs::create_dir_all(dir).unwrap();
         let work_tree = WorkTree::init(dir);
         let before = self.differences.len();
-        let histories: Vec<History> = seeds
-            .map(|seed| history::write(work_tree.repo(), seed))
-            .collect();
+        let mut histories = Vec::new();
+        let (packed, loose): (Vec<u64>, Vec<u64>) = seeds.partition(|s| History::is_packed(*s));
+        for seed in packed {
+            histories.push(history::write(work_tree.repo(), seed));
+        }
+        work_tree.pack();
+        for seed in loose {
+            histories.push(history::write(work_tree.repo(), seed));
+        }
+        histories.sort_by_key(|history| history.seed);
         self.all(&work_tree, &histories.iter().collect::<Vec<_>>());
         let mut shrunk: Vec<u64> = Vec::new();
         for at in before..self.differences.len() {
@@ -124,17 +131,28 @@ impl Tally {
             match work_tree.rebase(branch, onto) {
                 Ok(Rebased::Clean { head, .. }) => onto = head,
                 Ok(Rebased::Conflict { .. }) => break,
-                Err(said) => return self.refuse(history.seed, &branch.name, &said),
+                Err(said) if refusal(&said) == Some(ASSERTION) => {
+                    *self.refused.entry(ASSERTION).or_default() += 1;
+                    return;
+                }
+                Err(_) => break,
             }
         }
-        let what = format!("git rebases what gave: {error}");
+        let what = format!("git does not abort at what gave: {error}");
         self.differences.push((history.seed, what));
     }
 
-    /// Counts a branch that git did not rebase, for a reason that is known.
-    fn refuse(&mut self, seed: u64, branch: &str, said: &str) {
+    /// Counts a branch that git did not rebase, for a reason that is known. Where git aborted on an
+    /// assertion while it wrote its work tree, the engine has a conflict.
+    fn refuse(&mut self, seed: u64, branch: &str, said: &str, is_conflict: bool) {
         match refusal(said) {
-            Some(reason) => *self.refused.entry(reason).or_default() += 1,
+            Some(reason) if reason != ASSERTION || is_conflict => {
+                *self.refused.entry(reason).or_default() += 1;
+            }
+            Some(_) => {
+                let what = format!("{branch}: clean, where git aborts: {said}");
+                self.differences.push((seed, what));
+            }
             None => {
                 let what = format!("{branch}: git refused for no known reason: {said}");
                 self.differences.push((seed, what));
@@ -148,7 +166,10 @@ impl Tally {
         for (at, branch) in history.branches.iter().enumerate() {
             let rebased = match work_tree.rebase(branch, onto) {
                 Ok(rebased) => rebased,
-                Err(said) => return self.refuse(history.seed, &branch.name, &said),
+                Err(said) => {
+                    let is_conflict = sides.is_conflict(&name(&branch.name));
+                    return self.refuse(history.seed, &branch.name, &said, is_conflict);
+                }
             };
             if let Rebased::Clean { commits, .. } = &rebased
                 && sides.refuses_markers(&name(&branch.name), commits)
@@ -187,11 +208,14 @@ impl Tally {
     }
 }
 
+/// Git's merge has assertions that some merges do not hold to.
+const ASSERTION: &str = "git aborted on an assertion";
+
 /// Why git did not rebase a branch, where that says nothing of the engine.
 fn refusal(said: &str) -> Option<&'static str> {
     const REASONS: [(&str, &str); 4] = [
-        ("Assertion `", "git aborted on an assertion"),
-        ("BUG: ", "git aborted on an assertion"),
+        ("Assertion `", ASSERTION),
+        ("BUG: ", ASSERTION),
         ("would be overwritten", "files were in the way"),
         (
             "You have unstaged changes",
@@ -224,6 +248,9 @@ pub fn plainest(
         let work_tree = WorkTree::init(dir.path());
         let rng = Rng::choosing(choices.to_vec());
         let history = history::write_chosen(work_tree.repo(), failing.seed, rng);
+        if History::is_packed(failing.seed) {
+            work_tree.pack();
+        }
         let what = failure(&work_tree, &history)?;
         Some((what, story::of(&history)))
     };

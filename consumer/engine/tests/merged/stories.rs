@@ -272,6 +272,25 @@ fn a_revert_of_one_squashed_commit() {
 }
 
 #[test]
+fn a_revert_of_what_was_left_of_it() {
+    let repo = Repo::start();
+    let first = repo.read("app.txt").lines().nth(3).unwrap().to_owned();
+    repo.branch("a", "main");
+    repo.edit("app.txt", 3, "one");
+    repo.edit("lib.txt", 20, "two");
+    repo.commit("both");
+    let a = repo.track("a", "main");
+    repo.checkout("main");
+    let squash = repo.squash("a");
+    repo.edit_commit("app.txt", 3, &first);
+    assert_eq!(repo.how(&a), Some(PatchId));
+    let revert = repo.revert(&squash.to_string());
+    assert_eq!(repo.how(&a), None);
+    repo.revert(&revert.to_string());
+    assert_eq!(repo.how(&a), Some(PatchId), "as before the revert");
+}
+
+#[test]
 fn a_revert_of_a_fast_forwarded_commit() {
     let repo = Repo::start();
     repo.branch("a", "main");

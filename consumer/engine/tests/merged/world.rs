@@ -274,6 +274,29 @@ impl<'a> World<'a> {
         named.collect()
     }
 
+    /// Whether a commit of the branch is taken back exactly by some commit of trunk: git's merge of
+    /// the inverse onto that commit's parent gives its tree. People take lines away that others
+    /// have added, and then what was merged is no longer there.
+    pub fn has_an_inverse_on_trunk(&mut self, row: &Tracked) -> bool {
+        let between = |world: &Self, base: Oid, tip: Oid| -> Vec<Oid> {
+            let mut walk = world.place.repo.revwalk().unwrap();
+            walk.push(tip).unwrap();
+            walk.hide(base).unwrap();
+            walk.map(Result::unwrap).collect()
+        };
+        let base = oid(row.base.unwrap());
+        let own = between(self, base, self.head(&row.name));
+        let trunk = between(self, base, self.head("main"));
+        own.iter().any(|own| {
+            let (before, after) = self.change_of(*own);
+            trunk.iter().any(|other| {
+                let (from, to) = self.change_of(*other);
+                let undone = self.place.merges.change(id(after), id(from), id(before));
+                undone.is_some_and(|tree| oid(tree) == to)
+            })
+        })
+    }
+
     /// All commits, newest first, and where the branches are.
     pub fn log(&self) -> String {
         let mut log = String::new();

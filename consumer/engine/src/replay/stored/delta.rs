@@ -65,7 +65,59 @@ fn number(from: &mut &[u8], present: u8) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
+
+    /// A size, or the bytes of one that are not zero.
+    fn put_size(delta: &mut Vec<u8>, mut size: usize) {
+        while size > 0x7f {
+            delta.push(0x80 | (size & 0x7f) as u8);
+            size >>= 7;
+        }
+        delta.push(size as u8);
+    }
+
+    proptest! {
+        #[test]
+        fn any_delta_makes_what_it_was_written_for(
+            base in vec(any::<u8>(), 1..400),
+            pieces in vec((any::<prop::sample::Index>(), 1usize..200, vec(any::<u8>(), 1..127), any::<bool>()), 0..8),
+        ) {
+            let (mut object, mut codes) = (Vec::new(), Vec::new());
+            for (start, length, literal, copied) in pieces {
+                if copied {
+                    let start = start.index(base.len());
+                    let length = length.min(base.len() - start);
+                    codes.push(0x80 | 0x03 | 0x10);
+                    codes.extend([start as u8, (start >> 8) as u8, length as u8]);
+                    object.extend_from_slice(&base[start..start + length]);
+                } else {
+                    codes.push(literal.len() as u8);
+                    codes.extend_from_slice(&literal);
+                    object.extend_from_slice(&literal);
+                }
+            }
+            let mut delta = Vec::new();
+            put_size(&mut delta, base.len());
+            put_size(&mut delta, object.len());
+            delta.extend(codes);
+            let mut made = Vec::new();
+            prop_assert_eq!(apply(&base, &delta, &mut made), Some(object.as_slice()));
+        }
+
+        #[test]
+        fn no_delta_makes_it_panic(base in vec(any::<u8>(), 0..40), codes in vec(any::<u8>(), 0..40), length in 0usize..60) {
+            let mut delta = Vec::new();
+            put_size(&mut delta, base.len());
+            put_size(&mut delta, length);
+            delta.extend(&codes);
+            let mut made = Vec::new();
+            prop_assert!(apply(&base, &delta, &mut made).is_none_or(|object| object.len() == length));
+            apply(&base, &codes, &mut made);
+        }
+    }
 
     const BASE: &[u8] = b"0123456789";
 

@@ -150,7 +150,36 @@ fn head(bytes: &[u8], offset: u64) -> Option<Head> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_head_makes_it_panic_and_a_base_is_always_before(bytes in any::<Vec<u8>>(), offset: u64) {
+            if let Some(head) = head(&bytes, offset) {
+                prop_assert!(head.content <= bytes.len());
+                if let Kind::DeltaAt(base) = head.kind {
+                    prop_assert!(base < offset);
+                }
+            }
+        }
+
+        #[test]
+        fn a_head_is_read_as_it_was_written(kind in 1u8..5, size in 0usize..1 << 40) {
+            let (mut byte, mut rest) = (kind << 4 | (size & 15) as u8, size >> 4);
+            let mut bytes = Vec::new();
+            while rest > 0 {
+                bytes.push(byte | 0x80);
+                byte = (rest & 0x7f) as u8;
+                rest >>= 7;
+            }
+            bytes.push(byte);
+            let read = head(&bytes, 0).unwrap();
+            prop_assert_eq!((read.size, read.content), (size, bytes.len()));
+            prop_assert!(matches!(read.kind, Kind::Whole(_)));
+        }
+    }
 
     #[test]
     fn heads_tell_kind_size_and_base() {
