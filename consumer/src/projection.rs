@@ -49,6 +49,9 @@ pub async fn write(context: &Context, run: &Run, session: &mut Session) -> Resul
 /// Works out what rows say of commits, and pins the commits that rows name.
 async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
     let named = session.named_commits();
+    if session.outlook.is_settled(&named) && is_complete(&session.before, &session.rows) {
+        return Ok(());
+    }
     let (before, control) = (session.before.clone(), run.control.clone());
     let mut rows = std::mem::take(&mut session.rows);
     session.rows = session
@@ -82,6 +85,9 @@ async fn fill_in(run: &Run, session: &mut Session) -> Result<(), Halt> {
 async fn write_changes(context: &Context, session: &mut Session) -> Result<(), Halt> {
     let repo = session.repo.value.repo.clone();
     let changes = changes(&repo, session, context.now());
+    if changes.is_empty() {
+        return Ok(());
+    }
     let stays = |branch: &BranchName| {
         let known = session.before.get(branch).map(|known| known.value.head);
         known.is_some() && known == session.rows.get(branch).map(|row| row.head)
@@ -154,10 +160,28 @@ fn overtaken(branch: &BranchName) -> JobError {
 
 /// Whether anything but the time of the change differs.
 fn is_changed(before: &Branch, after: &Branch) -> bool {
-    Branch {
+    let but_for_time = || Branch {
         updated_at: after.updated_at,
         ..before.clone()
-    } != *after
+    };
+    // Nearly always nothing differs at all, and then nothing is copied.
+    before != after && but_for_time() != *after
+}
+
+/// Whether the rows are as the bucket has them, and say of commits all that they should.
+fn is_complete(before: &KnownRows, rows: &BTreeMap<BranchName, Branch>) -> bool {
+    let stand = standings(rows.iter());
+    let is_complete = |(branch, row): (&BranchName, &Branch)| {
+        let known = before.get(branch).map(|known| &known.value);
+        let has_facts = match stand.get(branch) {
+            Some(_) => row.ahead.is_some(),
+            None => is_clear(row),
+        };
+        known.is_some_and(|known| !is_changed(known, row))
+            && (row.head.is_none() || row.subject.is_some())
+            && has_facts
+    };
+    before.iter().count() == rows.len() && rows.iter().all(is_complete)
 }
 
 /// What the facts of a stacked branch depend on.
@@ -298,4 +322,13 @@ fn clear(row: &mut Branch) {
     row.needs_restack = None;
     row.conflicts_with_trunk = None;
     row.diff = None;
+}
+
+/// Whether it has none.
+fn is_clear(row: &Branch) -> bool {
+    row.ahead.is_none()
+        && row.behind.is_none()
+        && row.needs_restack.is_none()
+        && row.conflicts_with_trunk.is_none()
+        && row.diff.is_none()
 }

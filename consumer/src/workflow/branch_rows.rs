@@ -28,6 +28,18 @@ pub struct KnownRows {
     newest: u64,
 }
 
+/// What is kept of a repository's rows, held against the bucket.
+#[derive(Clone, Debug)]
+pub enum Kept {
+    /// The rows as the bucket has them.
+    Current(Arc<KnownRows>),
+    /// They are to be read.
+    Stale {
+        /// The newest revision under the repository, deletions included.
+        newest: u64,
+    },
+}
+
 impl KnownRows {
     /// A branch's row.
     pub fn get(&self, branch: &BranchName) -> Option<&Row<Branch>> {
@@ -59,22 +71,36 @@ impl KnownRows {
 }
 
 impl BranchRows {
-    /// The repository's branch rows; those that cannot be read are left out, and a later write
-    /// makes them anew.
+    /// Whether what is kept of the repository's rows is what the bucket has: one small question.
     ///
     /// # Errors
     /// The bucket did not answer.
-    pub async fn load(&self, rows: &Rows, repo: &RepoId) -> Result<Arc<KnownRows>, RowError> {
+    pub async fn kept(&self, rows: &Rows, repo: &RepoId) -> Result<Kept, RowError> {
         let keys = Keys::Of(repo.clone());
         let newest = rows.newest(Bucket::Branches, &keys).await?.unwrap_or(0);
-        if let Some(kept) = self
-            .kept
-            .lock()
-            .get(repo)
-            .filter(|kept| kept.newest == newest)
-        {
-            return Ok(Arc::clone(kept));
-        }
+        let kept = self.kept.lock().get(repo).map(Arc::clone);
+        Ok(match kept.filter(|kept| kept.newest == newest) {
+            Some(kept) => Kept::Current(kept),
+            None => Kept::Stale { newest },
+        })
+    }
+
+    /// The repository's branch rows, read where they are not kept; those that cannot be read are left
+    /// out, and a later write makes them anew.
+    ///
+    /// # Errors
+    /// The bucket did not answer.
+    pub async fn load(
+        &self,
+        rows: &Rows,
+        repo: &RepoId,
+        kept: Kept,
+    ) -> Result<Arc<KnownRows>, RowError> {
+        let newest = match kept {
+            Kept::Current(kept) => return Ok(kept),
+            Kept::Stale { newest } => newest,
+        };
+        let keys = Keys::Of(repo.clone());
         let listed = rows.list_leader::<Branch>(Bucket::Branches, &keys).await?;
         for (key, problem) in &listed.unreadable {
             tracing::warn!(key, problem, "a branch row cannot be read; it is made anew");

@@ -21,6 +21,9 @@ pub async fn untrack(
     session: &mut Session,
     branches: Vec<BranchName>,
 ) -> Result<usize, Halt> {
+    if branches.is_empty() {
+        return Ok(0);
+    }
     let (mut stack, control) = (session.stack(), run.control.clone());
     let leaving = branches.clone();
     let healed = session

@@ -5,6 +5,9 @@
 //!  (pre-sync)         plan, replay    (stacking)      (post-sync)
 //! ```
 //!
+//! What can be worked out while git fetches is (`outlook`), and how long each step takes is in the log
+//! (`timing`).
+//!
 //! A context knows nothing of queues. It ends in an [`Outcome`] or a [`Halt`]; what becomes of the
 //! job is decided elsewhere. Running one again after a crash converges: it fetches afresh, finds what
 //! was pushed, and writes the rows that are still missing.
@@ -14,6 +17,7 @@ mod context;
 pub(crate) mod failure;
 mod healing;
 mod history;
+mod outlook;
 mod patience;
 mod register_existing_branch;
 mod reparent_branch;
@@ -29,7 +33,8 @@ use backstack_engine::plan::Goal;
 use backstack_schemas::Action;
 
 pub use context::Context;
-use session::Session;
+use session::{Session, ask};
+use timing::timed;
 
 use crate::decide::Outcome;
 use crate::run::{Halt, Run};
@@ -39,11 +44,14 @@ use crate::run::{Halt, Run};
 /// # Errors
 /// [`Halt`]: the run was stopped, or the attempt failed.
 pub async fn perform(context: &Context, run: &Run) -> Result<Outcome, Halt> {
-    let repo = session::repository(context, run).await?;
+    let asking = async { tokio::join!(session::repository(context, run), ask(context, run)) };
+    let (repo, asked) = timed("ask", asking).await;
+    let repo = repo?;
     if sync_repo::is_overtaken(run, &repo.value) {
         return Ok(sync_repo::overtaken());
     }
-    let session = match Session::begin(context, run, repo.clone()).await {
+    let beginning = async { Session::begin(context, run, repo.clone(), asked?).await };
+    let session = match beginning.await {
         Ok(session) => session,
         Err(halt) => {
             sync_row::note_failure(context, run, &repo, &halt).await;

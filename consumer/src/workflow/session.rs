@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use backstack_engine::EngineError;
-use backstack_engine::graph::{Stack, StackBranch, Tracked};
+use backstack_engine::graph::Stack;
 use backstack_engine::mirror::{Fetched, Mirror};
 use backstack_producer::rows::{Row, RowError};
 use backstack_schemas::outcome::TrunkMoved;
@@ -20,9 +20,10 @@ use backstack_schemas::{
 use parking_lot::Mutex;
 use serde_json::Value;
 
-use super::branch_rows::KnownRows;
+use super::branch_rows::{Kept, KnownRows};
 use super::context::Context;
 use super::failure::{internal, job_error, unreadable};
+use super::outlook::{self, Outlook};
 use super::patience::is_answer;
 use super::timing::timed;
 use crate::run::{Halt, Run};
@@ -45,6 +46,8 @@ pub struct Session {
     pub result: JobResult,
     /// The stream's last sequence when the fetch began.
     pub through_sequence: u64,
+    /// What was worked out while the fetch went on.
+    pub outlook: Outlook,
     /// Behind a mutex only because a mirror cannot be shared between threads, and a session is looked
     /// at by asynchronous code; it is never waited for.
     mirror: Mutex<Option<Mirror>>,
@@ -55,17 +58,33 @@ impl Session {
     ///
     /// # Errors
     /// [`Halt::Failed`] with `unknown_repo`, `trunk_not_found`, or what the remote or the buckets did.
-    pub async fn begin(context: &Context, run: &Run, repo: Row<Repository>) -> Result<Self, Halt> {
+    pub async fn begin(
+        context: &Context,
+        run: &Run,
+        repo: Row<Repository>,
+        asked: Asked,
+    ) -> Result<Self, Halt> {
         run.enter(Step::Fetch, "Fetching from the remote", 0);
-        let through_sequence = timed("ask", context.last_sequence(run)).await?;
+        let Asked {
+            through_sequence,
+            rows,
+        } = asked;
         let (fetched, before) = timed("fetch", async {
+            let (kept, id) = (rows.clone(), &repo.value.repo);
             tokio::join!(
-                fetch(context, run, &repo.value),
-                branch_rows(context, run, &repo.value.repo),
+                fetch(context, run, &repo.value, kept),
+                branch_rows(context, run, id, rows),
             )
         })
         .await;
-        let ((mirror, fetched, default_branch), before) = (fetched?, before.map_err(unreadable)?);
+        let (fetch, before) = (fetched?, before.map_err(unreadable)?);
+        let Fetch {
+            mirror,
+            fetched,
+            default_branch,
+            outlook,
+        } = fetch;
+        let missing = outlook.as_ref().map(|outlook| outlook.missing.clone());
         for name in &fetched.ignored {
             tracing::warn!(name, "a branch whose name no row can hold is passed over");
         }
@@ -81,10 +100,12 @@ impl Session {
             rows,
             result: JobResult::default(),
             through_sequence,
+            outlook: outlook.unwrap_or_default(),
             mirror: Mutex::new(Some(mirror)),
         };
         session.take_in(&fetched.heads, context.now());
-        timed("obtain", session.obtain_what_rows_name(context, run)).await?;
+        let obtaining = session.obtain_what_rows_name(context, run, missing);
+        timed("obtain", obtaining).await?;
         Ok(session)
     }
 
@@ -138,14 +159,7 @@ impl Session {
 
     /// The stack as the engine takes it.
     pub fn stack(&self) -> Stack {
-        let branches = self
-            .rows
-            .iter()
-            .map(|(name, row)| (name.clone(), stack_branch(row)));
-        Stack {
-            trunk: self.trunk.clone(),
-            branches: branches.collect(),
-        }
+        outlook::stack(&self.trunk, self.rows.iter())
     }
 
     /// The row of a branch that is on the remote.
@@ -156,17 +170,7 @@ impl Session {
 
     /// Every commit that the rows of stacks and tasks, and trunk's, name.
     pub fn named_commits(&self) -> BTreeSet<ObjectId> {
-        let rows = self
-            .rows
-            .values()
-            .filter(|row| row.is_kept() || row.is_trunk);
-        rows.flat_map(|row| {
-            row.head
-                .into_iter()
-                .chain(row.base)
-                .chain(row.former_heads.iter().copied())
-        })
-        .collect()
+        outlook::named_commits(self.rows.values())
     }
 
     /// Brings the rows up to what a fetch saw.
@@ -213,11 +217,23 @@ impl Session {
     }
 
     /// Asks the remote for commits that rows name and this mirror never saw, since another worker
-    /// recorded them.
-    async fn obtain_what_rows_name(&mut self, context: &Context, run: &Run) -> Result<(), Halt> {
+    /// recorded them. `missing` are those that were not there before the fetch, where that was looked
+    /// at: what the rows name besides by now, the fetch has brought.
+    async fn obtain_what_rows_name(
+        &mut self,
+        context: &Context,
+        run: &Run,
+        missing: Option<Vec<ObjectId>>,
+    ) -> Result<(), Halt> {
         let repo = self.repo.value.repo.clone();
         let mut named = self.named_commits();
+        if let Some(missing) = missing {
+            named.retain(|id| missing.contains(id));
+        }
         named.retain(|id| !context.is_unobtainable(&repo, *id));
+        if named.is_empty() {
+            return Ok(());
+        }
         let control = run.control.clone();
         let missing = self
             .with_mirror(move |mirror| {
@@ -232,6 +248,36 @@ impl Session {
         context.note_unobtainable(&repo, &missing);
         Ok(())
     }
+}
+
+/// What NATS is asked before a fetch begins.
+#[derive(Debug)]
+pub struct Asked {
+    /// The stream's last sequence.
+    through_sequence: u64,
+    /// What is known of the branch rows.
+    rows: Kept,
+}
+
+/// Asks for what a fetch must know before it begins.
+///
+/// # Errors
+/// `internal` where NATS did not answer.
+pub async fn ask(context: &Context, run: &Run) -> Result<Asked, Halt> {
+    let rows = async {
+        loop {
+            let rows = context.branch_rows();
+            let kept = rows.kept(context.rows(), &run.spec.repo).await;
+            if is_answer(run, &kept).await {
+                return kept.map_err(unreadable);
+            }
+        }
+    };
+    let (through_sequence, rows) = tokio::try_join!(context.last_sequence(run), rows)?;
+    Ok(Asked {
+        through_sequence,
+        rows,
+    })
 }
 
 /// Takes a branch out of its stack.
@@ -267,9 +313,11 @@ async fn branch_rows(
     context: &Context,
     run: &Run,
     repo: &RepoId,
+    kept: Kept,
 ) -> Result<Arc<KnownRows>, RowError> {
     loop {
-        let known = context.branch_rows().load(context.rows(), repo).await;
+        let rows = context.branch_rows();
+        let known = rows.load(context.rows(), repo, kept.clone()).await;
         if is_answer(run, &known).await {
             return known;
         }
@@ -305,28 +353,44 @@ fn unknown_repo(repo: &RepoId) -> JobError {
     )
 }
 
-async fn fetch(
-    context: &Context,
-    run: &Run,
-    repo: &Repository,
-) -> Result<(Mirror, Fetched, Option<BranchName>), Halt> {
+/// What a fetch came to.
+struct Fetch {
+    mirror: Mirror,
+    fetched: Fetched,
+    /// Asked for only where the repository's row names no trunk.
+    default_branch: Option<BranchName>,
+    /// Known only where the rows were.
+    outlook: Option<Outlook>,
+}
+
+async fn fetch(context: &Context, run: &Run, repo: &Repository, kept: Kept) -> Result<Fetch, Halt> {
     let (store, control) = (context.store().clone(), run.control.clone());
-    let (id, url, trunk_known) = (
+    let (id, url, trunk) = (
         repo.repo.clone(),
         repo.remote_url.clone(),
-        repo.trunk.is_some(),
+        repo.trunk.clone(),
     );
-    let (report, metrics) = (run.reporter(), Arc::clone(context.metrics()));
+    let (report, goal) = (run.reporter(), outlook::goal(&run.action));
+    let metrics = Arc::clone(context.metrics());
     blocking(move || {
-        let mut mirror = store.mirror(&id, &url, &control)?;
-        let fetched = metrics
-            .fetching(|| mirror.fetch(&control, &mut |done, total| report.advance(done, total)))?;
-        let default_branch = if trunk_known {
+        let mut progress = |done, total| report.advance(done, total);
+        let look = |mirror: &Mirror| match &kept {
+            Kept::Current(rows) => Some(Outlook::of(mirror, rows, trunk.as_ref(), goal, &control)),
+            Kept::Stale { .. } => None,
+        };
+        let (mirror, fetched, outlook) =
+            metrics.fetching(|| store.fetched(&id, &url, &control, &mut progress, look))?;
+        let default_branch = if trunk.is_some() {
             None
         } else {
             mirror.default_branch(&control)?
         };
-        Ok((mirror, fetched, default_branch))
+        Ok(Fetch {
+            outlook: outlook.flatten(),
+            mirror,
+            fetched,
+            default_branch,
+        })
     })
     .await?
     .map_err(|error: EngineError| job_error(error))
@@ -353,18 +417,6 @@ fn trunk(
 fn no_trunk(trunk: &BranchName) -> JobError {
     let detail = format!("The trunk {trunk} is not on the remote; push it, or name another trunk");
     JobError::new(ErrorCode::TrunkNotFound, detail)
-}
-
-fn stack_branch(row: &Branch) -> StackBranch {
-    let tracked = row.parent.clone().filter(|_| row.tracked);
-    StackBranch {
-        head: row.head,
-        former_heads: row.former_heads.clone(),
-        tracked: tracked.map(|parent| Tracked {
-            parent,
-            base: row.base,
-        }),
-    }
 }
 
 /// Runs `work` on a thread that may block.

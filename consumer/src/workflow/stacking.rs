@@ -15,6 +15,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use backstack_engine::EngineError;
+use backstack_engine::graph::Stack;
 use backstack_engine::mirror::{Pushed, RefUpdate};
 use backstack_engine::plan::{Goal, Plan, plan};
 use backstack_engine::replay::{Committer, Replayed, replay};
@@ -151,22 +152,26 @@ async fn plan_and_replay(
     goal: &Goal,
 ) -> Result<Planned, Halt> {
     run.enter(Step::Plan, "Planning what goes onto what", 0);
-    let (stack, goal, control) = (session.stack(), goal.clone(), run.control.clone());
-    let committer = Committer {
-        name: context.committer().name.clone(),
-        email: context.committer().email.clone(),
-        at_least: run.stored_at.unix_seconds(),
+    let stack = session.stack();
+    let plan = match session.outlook.plan(&stack, goal) {
+        Some(plan) => plan,
+        None => timed("plan", make_plan(run, session, stack, goal.clone())).await?,
     };
-    let planning = session.with_mirror(move |mirror| {
-        history::with(mirror, &control, |history| plan(&stack, &goal, history))
-    });
-    let plan = timed("plan", planning).await?.map_err(plan_error)?;
     let count = plan.replays.len();
+    if count == 0 {
+        let replayed = Replayed::default();
+        return Ok(Planned { plan, replayed });
+    }
     run.enter(
         Step::Restack,
         format!("Restacking {}", branches(count)),
         count as u64,
     );
+    let committer = Committer {
+        name: context.committer().name.clone(),
+        email: context.committer().email.clone(),
+        at_least: run.stored_at.unix_seconds(),
+    };
     let (control, report, dry_run) = (run.control.clone(), run.reporter(), run.spec.dry_run);
     session
         .with_mirror(move |mirror| {
@@ -180,6 +185,21 @@ async fn plan_and_replay(
             Ok(Planned { plan, replayed })
         })
         .await
+}
+
+async fn make_plan(
+    run: &Run,
+    session: &mut Session,
+    stack: Stack,
+    goal: Goal,
+) -> Result<Plan, Halt> {
+    let control = run.control.clone();
+    session
+        .with_mirror(move |mirror| {
+            history::with(mirror, &control, |history| plan(&stack, &goal, history))
+        })
+        .await?
+        .map_err(plan_error)
 }
 
 /// Pushes what moved, in one atomic push; without the branches that the remote refuses, and their

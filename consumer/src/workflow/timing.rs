@@ -6,8 +6,8 @@
 //!
 //! | step | what |
 //! |---|---|
-//! | `ask` | the repository's row and the work queue's last sequence |
-//! | `fetch` | the mirror made ready, git's fetch, and meanwhile the branch rows |
+//! | `ask` | the repository's row, the work queue's last sequence, whether the branch rows are known |
+//! | `fetch` | the mirror made ready, git's fetch, and meanwhile what `outlook` works out |
 //! | `obtain` | whether the mirror has every commit that rows name |
 //! | `plan`, `replay`, `write` | what goes onto what, the new commits in memory, the pack on disk |
 //! | `fence`, `push` | the row's write right before the push, and the push |
