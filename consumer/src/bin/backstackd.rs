@@ -224,5 +224,6 @@ async fn told_twice(shutdown: CancellationToken) {
 /// Without waiting for anything that still runs.
 fn end_at_once() -> ! {
     tracing::warn!("ending at once; what was being run is delivered again");
+    backstack_engine::git::terminate_all();
     std::process::exit(130)
 }

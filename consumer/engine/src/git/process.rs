@@ -24,6 +24,7 @@ use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::command::Output;
 use super::complaints::Complaints;
+use super::groups;
 use super::launch::Launch;
 use super::secrets::Secrets;
 use crate::control::Control;
@@ -64,6 +65,7 @@ pub struct GitProcess {
 impl GitProcess {
     pub(super) fn start(launch: Launch, secrets: Secrets) -> io::Result<Self> {
         let launched = launch.start()?;
+        groups::began(launched.pid);
         Ok(Self {
             pid: launched.pid,
             exit: exit_descriptor(launched.pid),
@@ -282,6 +284,7 @@ impl GitProcess {
     }
 
     fn reap(&mut self) -> Result<ExitStatus, EngineError> {
+        groups::ends(self.pid);
         let wait = || rustix::process::waitpid(Some(self.pid), WaitOptions::empty());
         let status = rustix::io::retry_on_intr(wait)
             .map_err(|error| EngineError::Internal(format!("waiting for git failed: {error}")))?;
