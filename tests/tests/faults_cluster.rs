@@ -62,7 +62,7 @@ const FAULTS: [(Fault, Victim); 6] = [
     (Fault::Stop, Victim::Leader("KV_backstack_jobs")),
 ];
 
-async fn find<'a>(world: &'a World, victim: Victim) -> &'a PrivateServer {
+async fn find(world: &World, victim: Victim) -> &PrivateServer {
     let servers = world.servers().servers();
     let (stream, leads) = match victim {
         Victim::Leader(stream) => (stream, true),
