@@ -97,7 +97,7 @@ impl Topology {
 
     fn worker_user(&self) -> Vec<String> {
         let (queue, dead) = (self.actions_stream(), self.dead_stream());
-        let mut streams = vec![queue.clone(), self.schedules_stream(), dead];
+        let mut streams = vec![queue.clone(), self.schedules_stream(), dead.clone()];
         streams.extend(Bucket::ALL.map(|bucket| self.bucket_stream(bucket)));
         let mut subjects = vec!["$JS.API.INFO".to_owned()];
         for call in ["STREAM.INFO", "STREAM.CREATE"] {
@@ -112,6 +112,8 @@ impl Topology {
         ] {
             subjects.push(api(call, &queue));
         }
+        // For a letter that is taken for one of a queue that was there before.
+        subjects.push(api("STREAM.MSG.GET", &dead));
         for call in ["CONSUMER.CREATE", "CONSUMER.INFO", "CONSUMER.MSG.NEXT"] {
             subjects.push(api(call, &format!("{queue}.>")));
         }
