@@ -40,11 +40,11 @@ struct Timed {
 }
 
 impl Timed {
-    fn from_running(&self) -> Duration {
+    fn since_running(&self) -> Duration {
         self.ended - self.running
     }
 
-    fn from_publishing(&self) -> Duration {
+    fn since_publishing(&self) -> Duration {
         self.ended - self.published
     }
 }
@@ -102,11 +102,11 @@ async fn nothing_to_do(
         if n > 0 {
             fetches.push(fetch);
             bare_fetches.push(bare_fetch);
-            jobs.push(job.from_running());
+            jobs.push(job.since_running());
             steps.push(job);
         }
     }
-    let published = median(steps.iter().map(Timed::from_publishing).collect());
+    let published = median(steps.iter().map(Timed::since_publishing).collect());
     let (fetch, bare_fetch, job) = (median(fetches), median(bare_fetches), median(jobs));
     println!(
         "warm      nothing to do, {BRANCHES} branches: {job:?} from running to completed \
@@ -144,8 +144,8 @@ async fn thirty_pushes(
     println!(
         "warm      {BRANCHES} branches of {COMMITS} commits replayed and pushed: {:?} from running to \
          completed ({:?} from publishing)",
-        median(steps.iter().map(Timed::from_running).collect()),
-        median(steps.iter().map(Timed::from_publishing).collect()),
+        median(steps.iter().map(Timed::since_running).collect()),
+        median(steps.iter().map(Timed::since_publishing).collect()),
     );
     print_steps(log, &steps);
 }
