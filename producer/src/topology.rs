@@ -400,7 +400,8 @@ fn refused(what: &'static str, name: &str, problem: Problem) -> TopologyError {
 /// How long making one thing may take: a cluster has to elect a leader for each.
 const MAKING: Duration = Duration::from_secs(30);
 
-/// Asks for something to be made, again where the cluster is not ready for it yet.
+/// Asks for something to be made, or for what somebody else is making, again where the cluster is not ready
+/// for it yet.
 async fn make(client: &Client, subject: &str, body: &Value) -> Result<Value, ApiError> {
     let until = Instant::now() + MAKING;
     loop {
@@ -420,8 +421,10 @@ async fn create_stream(client: &Client, spec: &StreamSpec) -> Result<Value, Topo
     match make(client, &subject, &spec.config).await {
         Ok(info) => Ok(info),
         Err(error) if error.err_code() == Some(codes::STREAM_NAME_EXISTS) => {
-            let theirs = stream_info(client, &spec.name).await?;
-            theirs.ok_or_else(|| refused("stream", &spec.name, Problem::Create(error)))
+            // Whoever makes it may still be waiting for its first leader, who alone tells of it.
+            make(client, &format!("STREAM.INFO.{}", spec.name), &Value::Null)
+                .await
+                .map_err(|error| refused("stream", &spec.name, Problem::Look(error)))
         }
         Err(error) => Err(refused("stream", &spec.name, Problem::Create(error))),
     }
@@ -442,7 +445,7 @@ async fn create_consumer(client: &Client, spec: &ConsumerSpec) -> Result<Value, 
         Ok(info) => Ok(info),
         Err(error) if error.err_code().is_some_and(|code| taken.contains(&code)) => {
             let subject = format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name);
-            ask(client, &subject, &Value::Null)
+            make(client, &subject, &Value::Null)
                 .await
                 .map_err(|error| refused("consumer", &spec.name, Problem::Look(error)))
         }
