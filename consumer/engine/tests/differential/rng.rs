@@ -59,7 +59,15 @@ impl Rng {
     /// Whether something is done again that is done from `low` to `high` times, each as likely, and
     /// has been `done` times.
     pub fn again(&mut self, done: usize, low: usize, high: usize) -> bool {
-        done < low || done < high && self.below(high - done + 1) > 0
+        if (low..high).contains(&done) {
+            return self.below(high - done + 1) > 0;
+        }
+        // There is no choice; its place is kept for those that are left when others are left out.
+        if let Source::Choices { next, .. } = &mut self.source {
+            *next += 1;
+        }
+        self.taken.push(0);
+        done < low
     }
 
     /// A number below `bound`, which is not 0.

@@ -40,6 +40,8 @@ struct Choices<S> {
     /// What is left to be tried in this round, the next one last.
     todo: Vec<Step>,
     round: Round,
+    /// Length of what was tried last.
+    longest: usize,
     /// Whether anything was gained since the first round.
     gained: bool,
 }
@@ -88,6 +90,7 @@ impl<S: Fn(&[usize]) -> Vec<Range<usize>>> Choices<S> {
             spans_of,
             todo: Vec::new(),
             round: ROUNDS[0],
+            longest: 0,
             gained: false,
         };
         new.todo = new.steps();
@@ -129,6 +132,7 @@ impl<S: Fn(&[usize]) -> Vec<Range<usize>>> Choices<S> {
                 self.todo = self.steps();
                 continue;
             };
+            self.longest = step.at.len();
             let end = step.at.end.min(self.failing.len());
             let at = step.at.start.min(end)..end;
             let mut plainer = self.failing.clone();
@@ -176,8 +180,9 @@ impl<S: Fn(&[usize]) -> Vec<Range<usize>>> ValueTree for Choices<S> {
             self.gained = true;
             self.failing.clone_from(&self.tried);
             if self.round == Round::Spans {
-                // They lie elsewhere now.
+                // They lie elsewhere now. Longer ones than the last have had their turn.
                 self.todo = self.steps();
+                self.todo.retain(|step| step.at.len() <= self.longest);
             }
         }
         self.advance()

@@ -213,13 +213,18 @@ const ASSERTION: &str = "git aborted on an assertion";
 
 /// Why git did not rebase a branch, where that says nothing of the engine.
 fn refusal(said: &str) -> Option<&'static str> {
-    const REASONS: [(&str, &str); 4] = [
+    const LOOK_CHANGED: &str = "attributes made files look changed";
+    const REASONS: [(&str, &str); 5] = [
         ("Assertion `", ASSERTION),
         ("BUG: ", ASSERTION),
-        ("would be overwritten", "files were in the way"),
         (
-            "You have unstaged changes",
-            "attributes made files look changed",
+            "Your local changes to the following files would be",
+            LOOK_CHANGED,
+        ),
+        ("You have unstaged changes", LOOK_CHANGED),
+        (
+            "untracked working tree files would be",
+            "files were in the way",
         ),
     ];
     let reason = REASONS.iter().find(|(words, _)| said.contains(words));
