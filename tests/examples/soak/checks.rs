@@ -1,10 +1,11 @@
 //! What must hold in the end, when all is quiet: nothing that people did is lost, every stack stands,
 //! and one more restack gives what `git rebase` gives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use backstack_schemas::outcome::SkipReason;
 use backstack_schemas::{Branch, Job, JobStatus};
 use backstack_tests::World;
 use git2::Oid;
@@ -14,6 +15,7 @@ use crate::people::Place;
 /// Everything that is wrong with a repository; nothing is the aim.
 pub async fn check(world: &World, place: &mut Place) -> Vec<String> {
     let mut wrong = Vec::new();
+    let mut refused = BTreeSet::new();
     for (action, body) in [("sync_repo", r#"{"restack": true}"#), ("restack_repo", "")] {
         let job = world.run(&place.name, action, body).await;
         if job.status != JobStatus::Completed {
@@ -22,15 +24,43 @@ pub async fn check(world: &World, place: &mut Place) -> Vec<String> {
                 job.message, job.error
             ));
         }
+        refused = refused_branches(&job, &mut wrong);
+    }
+    for branch in &refused {
+        println!(
+            "{} {branch}: refused, since where its commits begin cannot be told",
+            place.name
+        );
     }
     let rows = world.branches(&place.name).await;
-    check_branches(place, &rows, &mut wrong);
+    check_branches(place, &rows, &refused, &mut wrong);
     check_against_git(world, place, &rows, &mut wrong).await;
     wrong
 }
 
-/// Every branch has what its parent has and what people put on it.
-fn check_branches(place: &Place, rows: &[Branch], wrong: &mut Vec<String>) {
+/// The branches that a restack did not touch, since where a rule could drop work it refuses instead, and
+/// those on them.
+fn refused_branches(job: &Job, wrong: &mut Vec<String>) -> BTreeSet<String> {
+    let skipped = job.result.iter().flat_map(|result| &result.skipped);
+    let mut refused = BTreeSet::new();
+    for one in skipped {
+        match one.reason {
+            SkipReason::AmbiguousBase | SkipReason::ParentConflict => {
+                refused.insert(one.branch.as_str().to_owned());
+            }
+            other => wrong.push(format!("{} is skipped: {other:?}", one.branch)),
+        }
+    }
+    refused
+}
+
+/// Every branch has what people put on it, and what its parent has where it was not refused.
+fn check_branches(
+    place: &Place,
+    rows: &[Branch],
+    refused: &BTreeSet<String>,
+    wrong: &mut Vec<String>,
+) {
     for (branch, own) in &place.own {
         let there = place.files(branch);
         let missing: Vec<_> = own.difference(&there).collect();
@@ -54,7 +84,8 @@ fn check_branches(place: &Place, rows: &[Branch], wrong: &mut Vec<String>) {
         if row.head.map(|head| head.to_string()) != Some(place.head(branch).to_string()) {
             wrong.push(format!("the row of {branch} has another head"));
         }
-        let Some(parent) = row.parent.as_ref().filter(|_| row.tracked) else {
+        let stands = row.tracked && !refused.contains(branch);
+        let Some(parent) = row.parent.as_ref().filter(|_| stands) else {
             continue;
         };
         let missing: Vec<_> = place
@@ -123,8 +154,10 @@ async fn check_against_git(
         ));
         return;
     }
+    let refused = refused_branches(&job, wrong);
     let mut rebased = BTreeMap::from([("main".to_owned(), place.head("main").to_string())]);
-    let mut left: Vec<_> = rows.iter().filter(|row| row.tracked).collect();
+    let stands = |row: &&Branch| row.tracked && !refused.contains(row.branch.as_str());
+    let mut left: Vec<_> = rows.iter().filter(stands).collect();
     while let Some(next) = left.iter().position(|row| {
         let parent = row.parent.as_ref();
         parent.is_some_and(|parent| rebased.contains_key(parent.as_str()))
@@ -132,7 +165,10 @@ async fn check_against_git(
         let row = left.remove(next);
         let (branch, parent) = (row.branch.as_str(), row.parent.as_ref());
         let parent = parent.map_or("", |parent| parent.as_str());
-        let (onto, base) = (&rebased[parent], before[parent].to_string());
+        // Where its own commits begin is what its row says: a branch whose former parent left the
+        // stack may stand on the new one with that parent's commits still below its own.
+        let base = row.base.map_or_else(String::new, |base| base.to_string());
+        let onto = &rebased[parent];
         let head = before[branch].to_string();
         git(&clone, &["rebase", "--quiet", "--onto", onto, &base, &head]);
         let by_git = git(&clone, &["rev-parse", "HEAD"]);
@@ -140,8 +176,14 @@ async fn check_against_git(
         let tree = |commit: &str| git(&clone, &["rev-parse", &format!("{commit}^{{tree}}")]);
         git(&clone, &["fetch", "--quiet", "origin"]);
         if tree(&by_git) != tree(&by_us) {
+            let differ = git(&clone, &["diff", "--name-status", &by_git, &by_us]);
+            let own = git(
+                &clone,
+                &["log", "--format=%h %s", &format!("{base}..{head}")],
+            );
             wrong.push(format!(
-                "{branch} is {by_us}, but git rebase makes {by_git}"
+                "{branch} on {parent} is {by_us}, but git rebase makes {by_git}: {differ:?}; its own \
+                 commits were {own:?}"
             ));
         }
         rebased.insert(branch.to_owned(), by_git);

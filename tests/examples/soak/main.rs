@@ -15,6 +15,7 @@ mod people;
 mod random;
 mod work;
 
+use std::collections::HashSet;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,9 @@ use futures_util::future::join_all;
 use harm::Slot;
 use people::Place;
 use random::Random;
+
+/// How long after the last end of a job the others count as stuck.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
 
 #[derive(Parser)]
 struct Arguments {
@@ -62,6 +66,38 @@ async fn main() -> ExitCode {
     }
     println!("{} promises were broken; seed {seed}", wrong.len());
     ExitCode::FAILURE
+}
+
+/// Waits until every accepted action has ended; says which have not, where nothing ends any more.
+async fn until_all_have_ended(
+    world: &World,
+    recorder: &Recorder,
+    asked: &[work::Asked],
+) -> Option<String> {
+    let (mut left, mut since) = (usize::MAX, Instant::now());
+    loop {
+        let writes = recorder.writes(world).await;
+        let ended = writes
+            .iter()
+            .filter(|write| write.job.status.is_terminal())
+            .map(|write| write.job.spec.job_id);
+        let ended: HashSet<_> = ended.collect();
+        let waits: Vec<_> = asked
+            .iter()
+            .filter(|one| !ended.contains(&one.job))
+            .collect();
+        if waits.is_empty() {
+            return None;
+        }
+        if waits.len() < left {
+            (left, since) = (waits.len(), Instant::now());
+        }
+        if since.elapsed() > STUCK_AFTER {
+            let names = waits.iter().map(|one| format!("{} {}", one.repo, one.job));
+            return Some(format!("never ended: {:?}", names.collect::<Vec<_>>()));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
 }
 
 async fn soak(arguments: &Arguments, random: &mut Random) -> Vec<String> {
@@ -102,10 +138,10 @@ async fn soak(arguments: &Arguments, random: &mut Random) -> Vec<String> {
     for one in &asked {
         history.accept(&one.repo, one.job, one.sequence);
     }
-    for one in &asked {
-        world.ended(&one.repo, one.job).await;
-    }
     let mut wrong = Vec::new();
+    if let Some(stuck) = until_all_have_ended(&world, &recorder, &asked).await {
+        wrong.push(stuck);
+    }
     for place in &mut places {
         let found = checks::check(&world, place).await;
         wrong.extend(
