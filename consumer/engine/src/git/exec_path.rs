@@ -3,6 +3,8 @@
 //! Git finds them in one directory, which an environment variable can name. This module makes one with links
 //! to all but a few, so that what git itself offers no setting against cannot happen.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStringExt;
@@ -19,7 +21,7 @@ use crate::error::EngineError;
 const LEFT_OUT: &[&str] = &["git-http-fetch"];
 
 impl Git {
-    /// The same git with its programs in `dir`, which is made anew, but for those left out.
+    /// The same git with its programs in `dir`, which is made or put right, but for those left out.
     ///
     /// # Errors
     ///
@@ -52,7 +54,7 @@ impl Git {
         while printed.last().is_some_and(u8::is_ascii_whitespace) {
             printed.pop();
         }
-        let path = PathBuf::from(std::ffi::OsString::from_vec(printed));
+        let path = PathBuf::from(OsString::from_vec(printed));
         if path.is_absolute() {
             Ok(path)
         } else {
@@ -64,19 +66,44 @@ impl Git {
     }
 }
 
+/// Leaves a directory alone that is as it has to be: at most starts it is.
 fn link_all(from: &Path, dir: &Path) -> io::Result<()> {
+    let mut programs = Vec::new();
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        if !LEFT_OUT
+            .iter()
+            .any(|left_out| entry.file_name() == *left_out)
+        {
+            programs.push((entry.file_name(), entry.path()));
+        }
+    }
+    programs.sort();
+    if is_linked(&programs, dir) {
+        return Ok(());
+    }
     match fs::remove_dir_all(dir) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => fs::create_dir_all(dir)?,
     }
-    for entry in fs::read_dir(from)? {
-        let entry = entry?;
-        let name = entry.file_name();
-        if !LEFT_OUT.iter().any(|left_out| name == *left_out) {
-            symlink(entry.path(), dir.join(&name))?;
-        }
+    for (name, program) in programs {
+        symlink(program, dir.join(name))?;
     }
     Ok(())
+}
+
+/// Whether the directory holds links to these programs and nothing else. They are all made at once, so one
+/// tells of all where they lead.
+fn is_linked(programs: &[(OsString, PathBuf)], dir: &Path) -> bool {
+    let Ok(entries) = fs::read_dir(dir) else {
+        return false;
+    };
+    let there: BTreeSet<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    let wanted = programs.iter().map(|(name, _)| name);
+    let leads_there = |(name, program): &(OsString, PathBuf)| {
+        fs::read_link(dir.join(name)).is_ok_and(|to| to == *program)
+    };
+    there.iter().eq(wanted) && programs.first().is_some_and(leads_there)
 }
 
 #[cfg(test)]
@@ -98,5 +125,12 @@ mod tests {
         assert!(fenced.join("git-remote-https").exists());
         assert!(run("http-fetch").contains("not a git command"));
         assert!(!run("http-backend").contains("not a git command"));
+        // Put back by somebody, it is removed at the next start.
+        let left_out = fenced.join("git-http-fetch");
+        symlink("/nowhere", &left_out).unwrap();
+        fs::remove_file(fenced.join("git-http-backend")).unwrap();
+        git.clone().fenced(&fenced).unwrap();
+        assert!(left_out.symlink_metadata().is_err());
+        assert!(fenced.join("git-http-backend").exists());
     }
 }
