@@ -11,12 +11,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::tree::Tree;
 
 /// A value by its size.
-pub(super) trait Sized {
+pub(super) trait Weighed {
     /// Bytes of the content it holds.
     fn bytes(&self) -> usize;
 }
 
-impl Sized for Arc<Tree> {
+impl Weighed for Arc<Tree> {
     fn bytes(&self) -> usize {
         self.raw().len()
     }
@@ -29,7 +29,7 @@ pub(super) struct Cache<K, V> {
     limit: usize,
 }
 
-impl<K: Eq + Hash, V: Clone + Sized> Cache<K, V> {
+impl<K: Eq + Hash, V: Clone + Weighed> Cache<K, V> {
     /// An empty one that holds `limit` bytes and the last value that came.
     pub fn new(limit: usize) -> Self {
         Self {
@@ -70,7 +70,7 @@ impl<K, V> Clone for SharedCache<K, V> {
     }
 }
 
-impl<K: Eq + Hash, V: Clone + Sized> SharedCache<K, V> {
+impl<K: Eq + Hash, V: Clone + Weighed> SharedCache<K, V> {
     /// As [`Cache::new`].
     pub fn new(limit: usize) -> Self {
         Self(Arc::new(Mutex::new(Cache::new(limit))))

@@ -103,7 +103,7 @@ pub(super) struct PackReader {
 /// An object's kind and content.
 pub(in super::super) type Object = (ObjectType, Arc<[u8]>);
 
-impl cache::Sized for Object {
+impl cache::Weighed for Object {
     fn bytes(&self) -> usize {
         self.1.len()
     }
