@@ -1,5 +1,6 @@
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -284,7 +285,8 @@ async fn three_servers_keep_what_was_acknowledged_when_their_leader_dies() {
         ..Default::default()
     };
     let rows = jetstream.create_key_value(bucket).await.unwrap();
-    rows.put("key", "value".into()).await.unwrap();
+    // The server that made the bucket knows of it before the one this client speaks to does.
+    answered(async || rows.put("key", "value".into()).await).await;
 
     let leader = cluster.leader().await.unwrap();
     cluster.servers()[leader].kill9().await;
@@ -293,6 +295,19 @@ async fn three_servers_keep_what_was_acknowledged_when_their_leader_dies() {
     cluster.servers()[leader].restart().await.unwrap();
     cluster.ready().await.unwrap();
 
-    let rows = jetstream.get_key_value("kept").await.unwrap();
-    assert_eq!(rows.get("key").await.unwrap().unwrap(), "value");
+    let value = answered(async || rows.get("key").await).await;
+    assert_eq!(value.unwrap(), "value");
+}
+
+/// Asks until a server answers: what the cluster's leader has agreed to reaches its other members
+/// a moment later.
+async fn answered<T, E: std::fmt::Display>(mut ask: impl AsyncFnMut() -> Result<T, E>) -> T {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        match ask().await {
+            Ok(answer) => return answer,
+            Err(error) => assert!(Instant::now() < until, "still not answered: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
 }
