@@ -14,6 +14,8 @@ use git2::{Oid, Repository, Signature, Time};
 const STACKS: usize = 30;
 const HEIGHT: usize = 10;
 const COMMITS: usize = 3;
+/// As many as a row keeps.
+const FORMER_HEADS: usize = 16;
 
 struct Builder<'a> {
     repository: &'a Repository,
@@ -61,55 +63,80 @@ fn row(head: Oid, below: Option<(&BranchName, Oid)>) -> StackBranch {
     }
 }
 
-/// The stacks on trunk, and trunk's head after 50 more commits.
-fn build(repository: &Repository) -> (Stack, ObjectId) {
+/// The stacks on trunk, and trunk's head after 50 more commits. They were restacked `restacks` times
+/// before, each time onto another commit of trunk.
+fn build(repository: &Repository, restacks: usize) -> (Stack, ObjectId) {
     let mut builder = Builder {
         repository,
         seconds: 1_700_000_000,
     };
-    let trunk: BranchName = "main".parse().unwrap();
-    let start = builder.commits(None, 1_000);
-    let mut branches = BTreeMap::from([(trunk.clone(), row(start, None))]);
-    for stack in 0..STACKS {
-        let (mut parent, mut base) = (trunk.clone(), start);
-        for height in 0..HEIGHT {
-            let branch: BranchName = format!("stack-{stack}/{height}").parse().unwrap();
-            let head = builder.commits(Some(base), COMMITS);
-            repository
-                .reference(&branch.full_ref(), head, true, "")
-                .unwrap();
-            branches.insert(branch.clone(), row(head, Some((&parent, base))));
-            (parent, base) = (branch, head);
+    let name: BranchName = "main".parse().unwrap();
+    let mut trunk = builder.commits(None, 1_000);
+    let mut branches: BTreeMap<BranchName, StackBranch> = BTreeMap::new();
+    for restack in 0..=restacks {
+        if restack > 0 {
+            trunk = builder.commits(Some(trunk), 1);
+        }
+        branches.insert(name.clone(), row(trunk, None));
+        for stack in 0..STACKS {
+            let (mut parent, mut base) = (name.clone(), trunk);
+            for height in 0..HEIGHT {
+                let branch: BranchName = format!("stack-{stack}/{height}").parse().unwrap();
+                let head = builder.commits(Some(base), COMMITS);
+                repository
+                    .reference(&branch.full_ref(), head, true, "")
+                    .unwrap();
+                let mut made = row(head, Some((&parent, base)));
+                if let Some(former) = branches.remove(&branch) {
+                    made.former_heads =
+                        former.head.into_iter().chain(former.former_heads).collect();
+                }
+                branches.insert(branch.clone(), made);
+                (parent, base) = (branch, head);
+            }
         }
     }
-    let ahead = builder.commits(Some(start), 50);
+    let ahead = builder.commits(Some(trunk), 50);
     repository
-        .reference(&trunk.full_ref(), ahead, true, "")
+        .reference(&name.full_ref(), ahead, true, "")
         .unwrap();
+    let trunk = name;
     (Stack { trunk, branches }, object_id(ahead))
 }
 
-fn bench(criterion: &mut Criterion) {
+/// A repository with these stacks, packed: as they are, and with trunk 50 commits ahead. The pack
+/// keeps what only rows name, as a mirror does.
+fn packed(restacks: usize) -> (tempfile::TempDir, Stack, Stack) {
     let dir = tempfile::TempDir::new().unwrap();
-    let (still, ahead) = build(&Repository::init_bare(dir.path()).unwrap());
-    let packed = Command::new("git")
-        .arg("-C")
-        .arg(dir.path())
-        .args(["gc", "-q"])
-        .status();
-    assert!(packed.unwrap().success());
+    let (still, ahead) = build(&Repository::init_bare(dir.path()).unwrap(), restacks);
+    let mut git = Command::new("git");
+    git.arg("-C").arg(dir.path());
+    git.args(["repack", "-adkq", "--keep-unreachable"]);
+    assert!(git.status().unwrap().success());
     let mut moved = still.clone();
     moved.branches.get_mut(&moved.trunk).unwrap().head = Some(ahead);
+    (dir, still, moved)
+}
 
+fn bench(criterion: &mut Criterion) {
+    let (dir, still, moved) = packed(0);
+    let (restacked_dir, _, restacked) = packed(FORMER_HEADS);
     let control = Control::unbounded();
     criterion.bench_function("opening the repository", |bencher| {
         bencher.iter(|| Repository::open_bare(dir.path()).unwrap());
     });
-    for (what, stack, replays) in [
-        ("300 branches, nothing to do", &still, 0),
+    for (what, dir, stack, replays) in [
+        ("300 branches, nothing to do", &dir, &still, 0),
         (
             "300 branches, trunk 50 commits ahead",
+            &dir,
             &moved,
+            STACKS * HEIGHT,
+        ),
+        (
+            "300 branches, each with sixteen former heads, trunk 50 commits ahead",
+            &restacked_dir,
+            &restacked,
             STACKS * HEIGHT,
         ),
     ] {

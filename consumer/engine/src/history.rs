@@ -28,6 +28,14 @@ pub trait History {
     /// The best common ancestors of two commits, best first; none where they are unrelated.
     fn merge_bases(&self, one: ObjectId, two: ObjectId) -> Result<Vec<ObjectId>, EngineError>;
 
+    /// What is reachable from any of `heads` and from none of `hidden`. Of both, those that are not
+    /// there count for nothing.
+    fn above(
+        &self,
+        heads: &[ObjectId],
+        hidden: &[ObjectId],
+    ) -> Result<HashSet<ObjectId>, EngineError>;
+
     /// What is reachable from `head` and from none of `hidden`, parents before children, in the
     /// order of `git rev-list --topo-order --reverse`. Those of `hidden` that are not there hide
     /// nothing.
@@ -197,19 +205,29 @@ impl History for GitHistory<'_> {
         }
     }
 
-    fn reachable(&self, head: ObjectId, hidden: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError> {
+    fn above(
+        &self,
+        heads: &[ObjectId],
+        hidden: &[ObjectId],
+    ) -> Result<HashSet<ObjectId>, EngineError> {
         self.control.check()?;
         let mut walk = self.repository.revwalk()?;
-        walk.push(oid(head)?)?;
+        for id in heads {
+            if self.commit(*id)?.is_some() {
+                walk.push(oid(*id)?)?;
+            }
+        }
         for id in hidden {
             if self.commit(*id)?.is_some() {
                 walk.hide(oid(*id)?)?;
             }
         }
-        let mut found = HashSet::new();
-        for id in walk {
-            found.insert(object_id(id?)?);
-        }
+        walk.map(|id| object_id(id?)).collect()
+    }
+
+    fn reachable(&self, head: ObjectId, hidden: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError> {
+        self.there(head)?;
+        let found = self.above(&[head], hidden)?;
         oldest_first(head, &found, |id| Ok(self.there(id)?.parents.clone()))
     }
 

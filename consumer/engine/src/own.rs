@@ -7,6 +7,7 @@
 
 mod given_up;
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 
 use backstack_schemas::ObjectId;
@@ -50,10 +51,46 @@ pub struct OwnCommits {
     pub flattened: Vec<ObjectId>,
 }
 
+/// What branches have and trunk has not, found in one walk when first asked for.
+///
+/// Each restack adds a former head to every row, and hardly any of them is in a branch still. To look
+/// for each in each branch's history takes longer than the replay.
+pub struct AboveTrunk<'a> {
+    history: &'a dyn History,
+    heads: Vec<ObjectId>,
+    trunk: ObjectId,
+    found: OnceCell<HashSet<ObjectId>>,
+}
+
+impl<'a> AboveTrunk<'a> {
+    /// What is in any of `heads` and not in `trunk`.
+    pub fn new(history: &'a dyn History, heads: Vec<ObjectId>, trunk: ObjectId) -> Self {
+        Self {
+            history,
+            heads,
+            trunk,
+            found: OnceCell::new(),
+        }
+    }
+
+    fn contains(&self, id: ObjectId) -> Result<bool, EngineError> {
+        if let Some(found) = self.found.get() {
+            return Ok(found.contains(&id));
+        }
+        let found = self.history.above(&self.heads, &[self.trunk])?;
+        Ok(self.found.get_or_init(|| found).contains(&id))
+    }
+}
+
 impl Standing<'_> {
-    /// The branch's own commits.
-    pub fn own(&self, history: &dyn History) -> Result<Own, EngineError> {
-        let mut hidden = self.boundaries(history)?;
+    /// The branch's own commits. `above_trunk` knows the branch, and the same trunk.
+    pub fn own(
+        &self,
+        history: &dyn History,
+        above_trunk: &AboveTrunk<'_>,
+    ) -> Result<Own, EngineError> {
+        // Trunk hides all of its own, so what is in it bounds nothing more.
+        let mut hidden = self.bounds(history, |id| above_trunk.contains(id))?;
         hidden.extend(self.parent);
         hidden.push(self.trunk);
         let own = history.reachable(self.head, &hidden)?;
@@ -67,10 +104,19 @@ impl Standing<'_> {
     /// that are in the branch, each without what the parent has given up of it. (What the parent's
     /// head and trunk reach bounds them too, and with it every merge base.)
     pub fn boundaries(&self, history: &dyn History) -> Result<Vec<ObjectId>, EngineError> {
+        self.bounds(history, |_| Ok(true))
+    }
+
+    /// The boundaries among those commits that `counts`.
+    fn bounds(
+        &self,
+        history: &dyn History,
+        counts: impl Fn(ObjectId) -> Result<bool, EngineError>,
+    ) -> Result<Vec<ObjectId>, EngineError> {
         let mut seen = HashSet::new();
         let mut found = Vec::new();
         for id in self.base.iter().chain(self.former).copied() {
-            if !seen.insert(id) || !history.is_ancestor(id, self.head)? {
+            if !seen.insert(id) || !counts(id)? || !history.is_ancestor(id, self.head)? {
                 continue;
             }
             match self.given_up_of(history, id)? {

@@ -9,7 +9,7 @@ use super::{BranchReplay, Goal, Onto, Plan, PlanError, Refusal, UpToDate, check_
 use crate::error::EngineError;
 use crate::graph::{Stack, Tracked};
 use crate::history::History;
-use crate::own::{Own, OwnCommits, Standing, flatten};
+use crate::own::{AboveTrunk, Own, OwnCommits, Standing, flatten};
 
 /// See [`super::plan`].
 pub(super) fn plan(stack: &Stack, goal: &Goal, history: &dyn History) -> Result<Plan, PlanError> {
@@ -20,6 +20,7 @@ pub(super) fn plan(stack: &Stack, goal: &Goal, history: &dyn History) -> Result<
         stack,
         history,
         trunk,
+        above_trunk: AboveTrunk::new(history, heads(stack, goal), trunk),
         fates: BTreeMap::new(),
         plan: Plan::default(),
     };
@@ -45,6 +46,21 @@ pub(super) fn plan(stack: &Stack, goal: &Goal, history: &dyn History) -> Result<
         }
     }
     Ok(planner.plan)
+}
+
+/// The heads of all branches that the goal may move.
+fn heads(stack: &Stack, goal: &Goal) -> Vec<ObjectId> {
+    let branches = match goal {
+        Goal::All => stack.all_tracked().map(|(branch, _)| branch).collect(),
+        Goal::Only(branch) => vec![branch],
+        Goal::Subtree(branch) | Goal::Reparent { branch, .. } => {
+            let mut branches = stack.descendants(branch);
+            branches.push(branch);
+            branches
+        }
+    };
+    let heads = branches.into_iter().filter_map(|branch| stack.head(branch));
+    heads.collect()
 }
 
 /// What the plan does with a branch, for those that stand on it.
@@ -102,6 +118,7 @@ struct Planner<'a> {
     stack: &'a Stack,
     history: &'a dyn History,
     trunk: ObjectId,
+    above_trunk: AboveTrunk<'a>,
     fates: BTreeMap<BranchName, Fate>,
     plan: Plan,
 }
@@ -215,7 +232,7 @@ impl Planner<'_> {
         {
             return Ok(Fate::Stopped(Stop::Unrelated));
         }
-        let own = match standing.own(self.history)? {
+        let own = match standing.own(self.history, &self.above_trunk)? {
             Own::Commits(own) => own,
             Own::Ambiguous => return Ok(Fate::Stopped(Stop::Skip(SkipReason::AmbiguousBase))),
             Own::MergeHasChanges => {
@@ -315,7 +332,9 @@ impl Planner<'_> {
         base: Option<ObjectId>,
     ) -> Result<Own, PlanError> {
         let own = match base {
-            None => self.standing(tracked, head).own(self.history)?,
+            None => self
+                .standing(tracked, head)
+                .own(self.history, &self.above_trunk)?,
             Some(base) if !self.history.is_ancestor(base, head)? => {
                 let branch = branch.clone();
                 return Err(Refusal::BaseNotInBranch { branch, base }.into());

@@ -150,12 +150,20 @@ impl History for Drawn {
         Ok(common.iter().copied().filter(best).collect())
     }
 
+    fn above(
+        &self,
+        heads: &[ObjectId],
+        hidden: &[ObjectId],
+    ) -> Result<HashSet<ObjectId>, EngineError> {
+        let all_of = |ids: &[ObjectId]| ids.iter().flat_map(|id| self.history_of(*id)).collect();
+        let hidden: HashSet<ObjectId> = all_of(hidden);
+        let mut within: HashSet<ObjectId> = all_of(heads);
+        within.retain(|id| !hidden.contains(id));
+        Ok(within)
+    }
+
     fn reachable(&self, head: ObjectId, hidden: &[ObjectId]) -> Result<Vec<ObjectId>, EngineError> {
-        let mut within = self.history_of(head);
-        for id in hidden {
-            let hidden = self.history_of(*id);
-            within.retain(|id| !hidden.contains(id));
-        }
+        let mut within = self.above(&[head], hidden)?;
         let mut found = Vec::new();
         self.visit(head, &mut within, &mut found);
         Ok(found)

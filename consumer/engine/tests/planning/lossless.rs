@@ -4,11 +4,12 @@
 //! Work is counted by name, whatever version of a commit carries it. People here rewrite and give up
 //! commits but do not drop one in the middle of rewriting others.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use backstack_engine::graph::{Stack, StackBranch, Tracked};
 use backstack_engine::heal;
 use backstack_engine::history::History;
+use backstack_engine::own::Standing;
 use backstack_engine::plan::{self, BranchReplay, Goal, Onto, Plan};
 use backstack_schemas::{BranchName, ObjectId};
 use proptest::collection::vec;
@@ -258,6 +259,7 @@ impl World {
         };
         for replay in &plan.replays {
             self.check_lossless(replay)?;
+            self.check_bounds(replay)?;
         }
         self.execute(&plan);
         Ok(())
@@ -275,6 +277,26 @@ impl World {
         let had = self.works_below(replay.head);
         let lost: Vec<_> = had.difference(&kept).collect();
         prop_assert!(lost.is_empty(), "{} loses {lost:?}", replay.branch);
+        Ok(())
+    }
+
+    /// What is replayed is what the contract's formula says, each boundary looked for in the branch.
+    fn check_bounds(&self, replay: &BranchReplay) -> Result<(), TestCaseError> {
+        let parent = &self.rows.branches[&replay.parent];
+        let trunk = self.remote[&self.rows.trunk];
+        let standing = Standing {
+            head: replay.head,
+            base: self.rows.tracked(&replay.branch).unwrap().base,
+            parent: parent.head,
+            former: &parent.former_heads,
+            trunk,
+        };
+        let mut hidden = standing.boundaries(&self.drawn).unwrap();
+        hidden.extend(parent.head);
+        hidden.push(trunk);
+        let own = self.drawn.above(&[replay.head], &hidden).unwrap();
+        let replayed = replay.commits.iter().chain(&replay.flattened).copied();
+        prop_assert_eq!(replayed.collect::<HashSet<_>>(), own);
         Ok(())
     }
 
