@@ -11,9 +11,9 @@
 
 use std::time::{Duration, Instant};
 
-use backstack_schemas::topology::{Bucket, Choices, branch_key};
+use backstack_schemas::topology::{Bucket, branch_key};
 use backstack_schemas::{Branch, JobId};
-use backstack_tests::{History, Options, Recorder, RefLog, Remote, Worker, World};
+use backstack_tests::{History, Recorder, RefLog, Remote, Worker, World};
 use clap::Parser;
 use futures_util::stream::{self, StreamExt as _};
 
@@ -45,15 +45,7 @@ struct Repo {
 #[tokio::main]
 async fn main() {
     let arguments = Arguments::parse();
-    let choices = Choices {
-        ack_wait: Duration::from_secs(2),
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let recorder = Recorder::start(&world).await;
     let rows = tracked_rows(&world).await;
     let mut repos = Vec::new();

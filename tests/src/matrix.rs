@@ -15,7 +15,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use backstack_schemas::topology::{Bucket, Choices, task_key};
+use backstack_schemas::topology::{Bucket, task_key};
 use backstack_schemas::{Branch, JobId, JobStatus, Task, TaskId, TaskStatus};
 use futures_util::future::join_all;
 use serde_json::json;
@@ -29,7 +29,7 @@ use crate::history::{History, Recorder};
 use crate::ref_log::RefLog;
 use crate::remote::Remote;
 use crate::wire::{self, Wire};
-use crate::world::{Options, World};
+use crate::world::World;
 use crate::{Worker, shown};
 
 /// The ack wait of every lane.
@@ -77,15 +77,7 @@ struct Replica {
 impl Lane {
     /// Builds the world and runs the action once, undisturbed.
     pub async fn start(script: Script) -> Self {
-        let choices = Choices {
-            ack_wait: ACK_WAIT,
-            ..Choices::default()
-        };
-        let world = World::with(Options {
-            choices,
-            ..Options::default()
-        })
-        .await;
+        let world = World::with_ack_wait(ACK_WAIT).await;
         let recorder = Recorder::start(&world).await;
         let template = world.repo("template").await;
         script.build(&template);

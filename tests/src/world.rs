@@ -75,6 +75,19 @@ impl World {
         Self::with(Options::default()).await
     }
 
+    /// A world whose messages are delivered again when nobody has touched them for so long.
+    pub async fn with_ack_wait(ack_wait: Duration) -> Self {
+        let choices = Choices {
+            ack_wait,
+            ..Choices::default()
+        };
+        Self::with(Options {
+            choices,
+            ..Options::default()
+        })
+        .await
+    }
+
     /// A world with three servers and three replicas of everything.
     pub async fn cluster() -> Self {
         let choices = Choices {

@@ -4,26 +4,13 @@
 use std::time::{Duration, Instant};
 
 use backstack_producer::Client;
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus, RepoId};
-use backstack_tests::{Gate, Options, Remote, Worker, World};
+use backstack_tests::{Gate, Remote, Worker, World};
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// Progress is looked after twice a second; the rest is what a busy machine may take.
 const STOPS_WITHIN: Duration = Duration::from_secs(4);
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 fn web() -> RepoId {
     "web".parse().expect("a name")
@@ -172,7 +159,7 @@ async fn what_waits_for_its_retry_is_cancelled_and_the_next_one_does_not_wait_fo
 /// The cancel comes while nobody is there to hear it: whoever takes the job over ends it.
 #[tokio::test]
 async fn a_cancel_outlives_the_worker_that_was_told() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let client = world.producer().await;
     let (_listener, url) = silent();
     world.add_repo("web", &url).await;
@@ -195,7 +182,7 @@ async fn a_cancel_outlives_the_worker_that_was_told() {
 /// The first worker may have pushed. Here it had not, so the second stops where it would.
 #[tokio::test]
 async fn a_cancel_after_the_fence_of_a_killed_worker_stops_before_a_second_push() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let client = world.producer().await;
     let killed = Worker::start(&world, &[]).await;
     let remote = behind_trunk(&world).await;

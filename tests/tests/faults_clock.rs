@@ -5,10 +5,10 @@
 use std::ffi::OsStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use backstack_schemas::topology::{Bucket, Choices};
+use backstack_schemas::topology::Bucket;
 use backstack_schemas::{ErrorCode, Job, JobStatus, Repository, TaskStatus, Timestamp};
 use backstack_tests::clock_shim::ClockShim;
-use backstack_tests::{Gate, Options, Program, Worker, World};
+use backstack_tests::{Gate, Program, Worker, World};
 
 const HOUR: i64 = 3_600;
 
@@ -21,15 +21,7 @@ const ACK_WAIT: Duration = Duration::from_secs(2);
 const SLACK: Duration = Duration::from_secs(4);
 
 async fn impatient() -> (World, ClockShim) {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let shim = ClockShim::build(&world);
     (world, shim)
 }

@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use backstack_producer::rows::Keys;
-use backstack_schemas::topology::{Bucket, Choices, MAX_ACTION_BYTES};
+use backstack_schemas::topology::{Bucket, MAX_ACTION_BYTES};
 use backstack_schemas::{ErrorCode, Job, JobStatus};
 use backstack_tests::raw_nats::{Answer, RawNats};
-use backstack_tests::{Options, Worker, World, long_form};
+use backstack_tests::{Worker, World, long_form};
 use serde_json::{Value, json};
 
 const MESSAGES: usize = 2_000;
@@ -268,15 +268,7 @@ async fn every_stored_message_ends_in_a_row_or_the_dead_letters_and_none_does_ha
         std::env::var("BACKSTACK_TEST_SEED").map_or(SEED, |seed| seed.parse().expect("a number"));
     let count = MESSAGES * long_form();
     eprintln!("BACKSTACK_TEST_SEED={seed}");
-    let choices = Choices {
-        ack_wait: Duration::from_secs(2),
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let web = world.repo("web").await;
     web.stack("main <- a: a1");
     let refs = web.refs();

@@ -5,24 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{ErrorCode, Job, JobStatus};
 use backstack_tests::program::write_script;
-use backstack_tests::{History, Options, Recorder, Remote, Worker, World};
+use backstack_tests::{History, Recorder, Remote, Worker, World};
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 /// A git that does `harm` when it is to fetch for the repository `poison`, and is slow for others: so
 /// that neighbours run when harm is done.
@@ -60,7 +47,7 @@ fn assert_exhausted(job: &Job, attempts: u32, says: &str) {
 
 #[tokio::test]
 async fn a_git_that_is_killed_each_time_costs_its_own_job_alone() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let recorder = Recorder::start(&world).await;
     let _remotes = [
         stacked(&world, "poison").await,
@@ -100,7 +87,7 @@ async fn keep_running(world: &World, arguments: &[&str], enough: &AtomicBool) ->
 #[tokio::test]
 async fn a_job_that_kills_each_of_its_workers_ends_and_its_neighbours_complete() {
     const NEIGHBOURS: usize = 6;
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let recorder = Recorder::start(&world).await;
     let mut remotes = vec![stacked(&world, "poison").await];
     for number in 0..NEIGHBOURS {

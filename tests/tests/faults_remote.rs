@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{ErrorCode, Job, JobStatus, Step, Timestamp};
 use backstack_tests::git_host::{GitHost, Protocol};
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Fault, Gate, Options, Remote, Worker, World, shown};
+use backstack_tests::{Fault, Gate, Remote, Worker, World, shown};
 use futures_util::future::join_all;
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
@@ -33,15 +32,7 @@ struct Far {
 
 impl Far {
     async fn start(protocol: Protocol) -> Self {
-        let choices = Choices {
-            ack_wait: ACK_WAIT,
-            ..Choices::default()
-        };
-        let world = World::with(Options {
-            choices,
-            ..Options::default()
-        })
-        .await;
+        let world = World::with_ack_wait(ACK_WAIT).await;
         let remote = world.remote("web");
         let host = GitHost::start(&world, protocol).await;
         world.add_repo("web", &host.url("web")).await;

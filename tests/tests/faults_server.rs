@@ -6,29 +6,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use backstack_producer::rows::RowEvent;
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{JobId, JobStatus};
 use backstack_tests::matrix::{Lane, SCRIPTS};
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{History, Options, Recorder, RefLog, Remote, Worker, World};
+use backstack_tests::{History, Recorder, RefLog, Remote, Worker, World};
 use futures_util::future::join_all;
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How often the server is killed.
 const KILLS: usize = 10;
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 async fn kill_and_restart(world: &World) {
     world.server().kill9().await;
@@ -37,7 +24,7 @@ async fn kill_and_restart(world: &World) {
 
 #[tokio::test]
 async fn an_idle_worker_survives_ten_servers() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let _remote = world.repo("web").await;
     let _worker = Worker::start(&world, &[]).await;
     for _ in 0..KILLS {
@@ -91,7 +78,7 @@ impl Busy {
 
 #[tokio::test]
 async fn nothing_is_lost_when_the_server_is_killed_ten_times_under_load() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let recorder = Recorder::start(&world).await;
     let _workers = [
         Worker::start(&world, &[]).await,
@@ -164,7 +151,7 @@ async fn the_server_is_killed_at_every_step() {
 #[tokio::test]
 async fn a_job_that_is_published_again_and_again_runs_once() {
     const CLIENTS: usize = 16;
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let recorder = Recorder::start(&world).await;
     let remote = world.repo("web").await;
     remote.stack("main <- a: a1");

@@ -14,7 +14,7 @@ use futures_util::future::join_all;
 
 /// How many jobs stand at their places when a worker is hit; few enough that one successor has them
 /// all done in time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 12;
 
 fn script(action: &str) -> Script {
     let found = SCRIPTS.into_iter().find(|script| script.action == action);

@@ -5,25 +5,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{ErrorCode, JobId, JobStatus};
-use backstack_tests::{Options, Worker, World};
+use backstack_tests::{Worker, World};
 
 const QUEUE: &str = "BACKSTACK_ACTIONS";
 const JOBS: &str = "KV_backstack_jobs";
 const LISTEN: &str = "--listen=127.0.0.1:0";
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: Duration::from_secs(1),
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 /// A stream's messages as they were, without what its consumers know.
 struct Copy {
@@ -77,7 +64,7 @@ async fn forget_what_was_done(world: &World, job: JobId, streams: &[&str]) {
 
 #[tokio::test]
 async fn a_message_whose_job_has_ended_is_removed_and_not_run_again() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(Duration::from_secs(1)).await;
     let _remote = world.repo("web").await;
     let job = world.publish("web", "sync_repo", "").await;
     forget_what_was_done(&world, job, &[QUEUE]).await;
@@ -95,7 +82,7 @@ async fn a_message_whose_job_has_ended_is_removed_and_not_run_again() {
 /// The row was set back too: the job is queued, and nobody will ever be given its message.
 #[tokio::test]
 async fn a_message_that_will_never_be_delivered_does_not_hold_up_its_repository() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(Duration::from_secs(1)).await;
     let _remote = world.repo("web").await;
     let job = world.publish("web", "sync_repo", "").await;
     forget_what_was_done(&world, job, &[QUEUE, JOBS]).await;

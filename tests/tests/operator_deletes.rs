@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use backstack_producer::topology::{check, ensure};
-use backstack_schemas::topology::{Bucket, Choices, job_key};
+use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
 use backstack_tests::gate::Arrived;
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Gate, Options, Remote, Worker, World};
+use backstack_tests::{Gate, Remote, Worker, World};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -18,18 +18,6 @@ const QUEUE: &str = "BACKSTACK_ACTIONS";
 
 /// How soon what was deleted has to be told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 /// A restack of `a` that stands before its push, at a gate.
 struct Midway {
@@ -107,7 +95,7 @@ async fn said(worker: &Worker, what: &str) {
 
 #[tokio::test]
 async fn consumers_that_are_deleted_are_made_again_and_nothing_is_lost() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[LISTEN]).await;
     let midway = Midway::reach(&world).await;
     let queued = world.publish("web", "sync_repo", "").await;
@@ -142,7 +130,7 @@ async fn consumers_that_are_deleted_are_made_again_and_nothing_is_lost() {
 
 #[tokio::test]
 async fn a_job_whose_queued_message_is_deleted_ends_as_lost_and_its_neighbours_run() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[LISTEN]).await;
     let midway = Midway::reach(&world).await;
     let deleted = world.publish("web", "sync_repo", "").await;
@@ -191,7 +179,7 @@ async fn queued_row(world: &World, job: JobId) -> Value {
 
 #[tokio::test]
 async fn a_job_that_runs_goes_on_without_its_message() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let _worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let sequence = sequence(&world, midway.job).await;
@@ -212,7 +200,7 @@ async fn a_job_that_runs_goes_on_without_its_message() {
 
 #[tokio::test]
 async fn a_job_whose_worker_died_and_whose_message_is_deleted_ends_as_lost() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let killed = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     killed.kill9().await;
@@ -231,7 +219,7 @@ async fn a_job_whose_worker_died_and_whose_message_is_deleted_ends_as_lost() {
 
 #[tokio::test]
 async fn the_rows_of_a_queued_and_of_a_running_job_may_be_deleted() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let queued = world.publish("web", "restack_repo", "").await;
@@ -261,7 +249,7 @@ async fn the_rows_of_a_queued_and_of_a_running_job_may_be_deleted() {
 /// The hardest case: sequences begin again at one, so that new messages have those of old ones.
 #[tokio::test]
 async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_that_comes_after() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[LISTEN]).await;
     let midway = Midway::reach(&world).await;
     let held = sequence(&world, midway.job).await;
@@ -324,7 +312,7 @@ async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_th
 /// The same for messages that no client can read, of which each is looked at once only.
 #[tokio::test]
 async fn what_cannot_be_read_is_found_in_a_queue_that_was_made_anew_too() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[]).await;
     publish_unreadable(&world, "one").await;
     world.stored_when(&world.topology().dead_stream(), 1).await;
@@ -371,7 +359,7 @@ async fn publish_unreadable(world: &World, payload: &str) {
 /// The repository's row tells up to which sequence its branches are synced, in a stream that is no more.
 #[tokio::test]
 async fn a_sync_is_not_overtaken_by_one_of_a_former_queue() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let remote = world.repo("web").await;
     remote.stack("main <- a: a1");
     let worker = Worker::start(&world, &[]).await;
@@ -391,7 +379,7 @@ async fn a_sync_is_not_overtaken_by_one_of_a_former_queue() {
 /// Every bucket, one after another: jobs wait instead of failing for want of it.
 #[tokio::test]
 async fn without_a_bucket_jobs_wait_until_it_is_there_again() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[LISTEN]).await;
     let remote = world.repo("web").await;
     remote.stack("main <- a: a1");
@@ -434,7 +422,7 @@ async fn without_a_bucket_jobs_wait_until_it_is_there_again() {
 
 #[tokio::test]
 async fn a_setting_that_is_changed_is_told_and_left_alone() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[LISTEN]).await;
     worker
         .readyz_when("ready", |answer| answer.status == 200)
@@ -460,7 +448,7 @@ async fn a_setting_that_is_changed_is_told_and_left_alone() {
 
 #[tokio::test]
 async fn the_queue_cannot_be_purged() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let job = world.publish("web", "sync_repo", "").await;
     let refused = world
         .ask(&format!("STREAM.PURGE.{QUEUE}"), &Value::Null)

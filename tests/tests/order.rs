@@ -7,10 +7,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use backstack_schemas::topology::{Bucket, Choices};
+use backstack_schemas::topology::Bucket;
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Gate, Options, Worker, World};
+use backstack_tests::{Gate, Worker, World};
 use futures_util::StreamExt as _;
 use tokio::task::JoinHandle;
 
@@ -124,14 +124,7 @@ async fn keeps_the_stored_order(count: usize) {
 
 #[tokio::test]
 async fn order_is_kept_when_workers_are_killed_and_drained() {
-    let world = World::with(Options {
-        choices: Choices {
-            ack_wait: Duration::from_secs(2),
-            ..Choices::default()
-        },
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let _remote = world.repo("web").await;
     let recorder = Recorder::start(&world, 30).await;
     let killed = Worker::start(&world, &[]).await;

@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use async_nats::HeaderMap;
-use backstack_schemas::topology::{Bucket, Choices, MAX_ACTION_BYTES, job_key};
+use backstack_schemas::topology::{Bucket, MAX_ACTION_BYTES, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
 use backstack_tests::rows::DeadLetter;
-use backstack_tests::{Options, Worker, World};
+use backstack_tests::{Worker, World};
 use serde_json::{Value, json};
 
 const NATS_MESSAGE_ID: &str = "Nats-Msg-Id";
@@ -483,15 +483,7 @@ async fn a_status_line_does_not_hide_a_message() {
 /// connection. Such a message is found, buried and removed, and others go on.
 #[tokio::test]
 async fn what_cannot_even_be_read_is_a_dead_letter() {
-    let choices = Choices {
-        ack_wait: Duration::from_secs(2),
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let _remote = world.repo("web").await;
     let _worker = Worker::start(&world, &[]).await;
     let id = JobId::generate();
@@ -526,15 +518,7 @@ async fn what_cannot_even_be_read_is_a_dead_letter() {
 /// queue and starts anew, under the same process id.
 #[tokio::test]
 async fn what_brings_the_client_library_down_is_a_dead_letter_too() {
-    let choices = Choices {
-        ack_wait: Duration::from_secs(2),
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let _remote = world.repo("web").await;
     let worker = Worker::start(&world, &[]).await;
     for header in ["X: a\rb", "X: a\r\n\rb"] {

@@ -6,29 +6,16 @@
 
 use std::time::{Duration, Instant};
 
-use backstack_schemas::topology::Choices;
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
 use backstack_tests::gate::Arrived;
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Gate, Options, Remote, Worker, World};
+use backstack_tests::{Gate, Remote, Worker, World};
 use serde_json::json;
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How long after a worker's death its job may take to be done by another.
 const TAKEN_OVER_WITHIN: Duration = ACK_WAIT.saturating_add(Duration::from_secs(3));
-
-async fn impatient() -> World {
-    let choices = Choices {
-        ack_wait: ACK_WAIT,
-        ..Choices::default()
-    };
-    World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await
-}
 
 /// A restack of `a` that stands before its push, at a gate.
 struct Midway {
@@ -97,7 +84,7 @@ fn is_by(job: &Job, worker: &Worker) -> bool {
 
 #[tokio::test]
 async fn a_killed_workers_job_is_done_by_another() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let killed = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let survivor = Worker::start(&world, &[]).await;
@@ -114,7 +101,7 @@ async fn a_killed_workers_job_is_done_by_another() {
 
 #[tokio::test]
 async fn a_killed_workers_job_is_done_by_its_successor_on_the_same_mirrors() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let killed = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     killed.kill9().await;
@@ -131,7 +118,7 @@ async fn a_killed_workers_job_is_done_by_its_successor_on_the_same_mirrors() {
 
 #[tokio::test]
 async fn a_job_that_kills_its_workers_ends() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let first = Worker::start(&world, &["--max-attempts=2"]).await;
     let Midway {
         gate, job, arrived, ..
@@ -250,7 +237,7 @@ async fn a_push_that_is_stopped_leaves_no_lock_on_the_remote() {
 
 #[tokio::test]
 async fn a_second_signal_ends_at_once() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let leaving = Worker::start(&world, &["--drain-timeout=1h"]).await;
     let midway = Midway::reach(&world).await;
     leaving.program().process().terminate();
@@ -273,7 +260,7 @@ async fn a_second_signal_ends_at_once() {
 
 #[tokio::test]
 async fn a_drain_ends_though_nats_is_gone() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let leaving = Worker::start(&world, &["--drain-timeout=300ms"]).await;
     let midway = Midway::reach(&world).await;
     for _ in 0..20 {
@@ -330,7 +317,7 @@ async fn a_job_survives_its_server() {
 /// The push comes through while nobody can be told, and the message is delivered again afterwards.
 #[tokio::test]
 async fn a_job_that_outlives_its_message_has_one_effect() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     world.server().kill9().await;
@@ -345,7 +332,7 @@ async fn a_job_that_outlives_its_message_has_one_effect() {
 
 #[tokio::test]
 async fn a_suspended_worker_does_not_disturb_its_successor() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let suspended = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let successor = Worker::start(&world, &[]).await;
@@ -372,7 +359,7 @@ async fn a_suspended_worker_does_not_disturb_its_successor() {
 /// from then on and not delivered over and over.
 #[tokio::test]
 async fn a_suspended_worker_that_nobody_replaced_goes_on() {
-    let world = impatient().await;
+    let world = World::with_ack_wait(ACK_WAIT).await;
     let worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let before = deliveries(&world).await;

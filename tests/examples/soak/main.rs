@@ -20,8 +20,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use backstack_schemas::JobStatus;
-use backstack_schemas::topology::Choices;
-use backstack_tests::{History, Options, Recorder, World};
+use backstack_tests::{History, Recorder, World};
 use clap::Parser;
 use futures_util::future::join_all;
 
@@ -101,15 +100,7 @@ async fn until_all_have_ended(
 }
 
 async fn soak(arguments: &Arguments, random: &mut Random) -> Vec<String> {
-    let choices = Choices {
-        ack_wait: Duration::from_secs(2),
-        ..Choices::default()
-    };
-    let world = World::with(Options {
-        choices,
-        ..Options::default()
-    })
-    .await;
+    let world = World::with_ack_wait(Duration::from_secs(2)).await;
     let recorder = Recorder::start(&world).await;
     let producer = world.producer().await;
     let mut slots = Vec::new();
