@@ -1,14 +1,16 @@
 //! Deltas, as packs store objects that are like another: git's `gitformat-pack` manual, "Deltified
 //! representation".
 
+use super::LARGEST;
+
 /// The object that `delta` makes of `base`, in the room given; `None` where the delta is damaged or
-/// of another base.
+/// of another base, or where it claims to make [`LARGEST`] bytes or more.
 pub(super) fn apply<'a>(base: &[u8], delta: &[u8], object: &'a mut Vec<u8>) -> Option<&'a [u8]> {
     let mut delta = delta;
     if size(&mut delta)? != base.len() {
         return None;
     }
-    let length = size(&mut delta)?;
+    let length = size(&mut delta).filter(|length| *length < LARGEST)?;
     object.clear();
     object.try_reserve(length).ok()?;
     while let Some((&code, rest)) = delta.split_first() {
@@ -77,6 +79,15 @@ mod tests {
             size >>= 7;
         }
         delta.push(size as u8);
+    }
+
+    #[test]
+    fn no_room_is_made_for_what_a_damaged_delta_claims() {
+        let mut delta = vec![0];
+        put_size(&mut delta, LARGEST);
+        let mut made = Vec::new();
+        assert_eq!(apply(b"", &delta, &mut made), None);
+        assert_eq!(made.capacity(), 0);
     }
 
     proptest! {

@@ -32,6 +32,10 @@ use crate::error::EngineError;
 pub(super) use packs::Object;
 use packs::{PackReader, Packs};
 
+/// Objects and deltas of this many bytes are left to libgit2: so what a damaged pack claims takes no
+/// more memory than that.
+const LARGEST: usize = 16 * 1024 * 1024;
+
 /// The open packs of a repository, for several [`Stored`] to share; clones are the same.
 #[derive(Clone, Default)]
 pub(super) struct SharedPacks(Arc<OnceLock<Arc<Packs>>>);

@@ -16,12 +16,11 @@ use backstack_schemas::ObjectId;
 use git2::ObjectType;
 
 use super::super::cache::{self, Cache};
+use super::LARGEST;
 use super::delta;
 use super::entry::{EntryReader, Kind};
 use super::index::{ID, Index};
 
-/// Objects and deltas of this many bytes are left to libgit2.
-const LARGEST: usize = 16 * 1024 * 1024;
 /// Packs that are opened, each with two files; a repository that is maintained has fewer.
 const PACKS: usize = 64;
 /// Longest chain of deltas that git makes.
