@@ -255,7 +255,11 @@ pub async fn ensure(
     choices: Choices,
 ) -> Result<(), TopologyError> {
     let streams = topology.streams(choices);
-    let infos = look_at_streams(client, &streams).await?;
+    require_jetstream(client).await?;
+    let looks = streams
+        .iter()
+        .map(|spec| settled_stream(client, &spec.name));
+    let infos = try_join_all(looks).await?;
     let mut wrong = Vec::new();
     // In order: the work queue sources from the schedules' stream.
     for (spec, info) in streams.iter().zip(infos) {
@@ -382,7 +386,19 @@ async fn look_at_streams(
 
 /// What the server says of a stream; `None` where there is none.
 async fn stream_info(client: &Client, name: &str) -> Result<Option<Value>, TopologyError> {
-    match ask(client, &format!("STREAM.INFO.{name}"), &Value::Null).await {
+    there(
+        name,
+        ask(client, &format!("STREAM.INFO.{name}"), &Value::Null).await,
+    )
+}
+
+/// The same where somebody else may just be making it.
+async fn settled_stream(client: &Client, name: &str) -> Result<Option<Value>, TopologyError> {
+    there(name, look(client, &format!("STREAM.INFO.{name}")).await)
+}
+
+fn there(name: &str, answer: Result<Value, ApiError>) -> Result<Option<Value>, TopologyError> {
+    match answer {
         Ok(info) => Ok(Some(info)),
         Err(error) if error.err_code() == Some(codes::STREAM_NOT_FOUND) => Ok(None),
         Err(error) => Err(refused("stream", name, Problem::Look(error))),
@@ -400,14 +416,32 @@ fn refused(what: &'static str, name: &str, problem: Problem) -> TopologyError {
 /// How long making one thing may take: a cluster has to elect a leader for each.
 const MAKING: Duration = Duration::from_secs(30);
 
-/// Asks for something to be made, or for what somebody else is making, again where the cluster is not ready
-/// for it yet.
+/// How long to wait for one answer about what somebody else is making. What is asked before it has its
+/// first leader is never answered: only the leader tells of it.
+const LOOKING: Duration = Duration::from_secs(1);
+
+/// Asks for something to be made.
 async fn make(client: &Client, subject: &str, body: &Value) -> Result<Value, ApiError> {
+    ask_until_ready(client, subject, body, DEADLINE * 2).await
+}
+
+/// Asks for what somebody else may be making.
+async fn look(client: &Client, subject: &str) -> Result<Value, ApiError> {
+    ask_until_ready(client, subject, &Value::Null, LOOKING).await
+}
+
+/// Asks, and again where the cluster is not ready for it yet.
+async fn ask_until_ready(
+    client: &Client,
+    subject: &str,
+    body: &Value,
+    each: Duration,
+) -> Result<Value, ApiError> {
     let until = Instant::now() + MAKING;
     loop {
-        match ask_within(client, subject, body, DEADLINE * 2).await {
+        match ask_within(client, subject, body, each).await {
             Err(error) if error.is_transient() && Instant::now() < until => {
-                tracing::debug!(%subject, %error, "not made yet; asking again");
+                tracing::debug!(%subject, %error, "not ready yet; asking again");
                 sleep(Duration::from_millis(250)).await;
             }
             result => return result,
@@ -421,8 +455,7 @@ async fn create_stream(client: &Client, spec: &StreamSpec) -> Result<Value, Topo
     match make(client, &subject, &spec.config).await {
         Ok(info) => Ok(info),
         Err(error) if error.err_code() == Some(codes::STREAM_NAME_EXISTS) => {
-            // Whoever makes it may still be waiting for its first leader, who alone tells of it.
-            make(client, &format!("STREAM.INFO.{}", spec.name), &Value::Null)
+            look(client, &format!("STREAM.INFO.{}", spec.name))
                 .await
                 .map_err(|error| refused("stream", &spec.name, Problem::Look(error)))
         }
@@ -443,12 +476,12 @@ async fn create_consumer(client: &Client, spec: &ConsumerSpec) -> Result<Value, 
     let taken = [codes::CONSUMER_EXISTS, codes::CONSUMER_NAME_EXISTS];
     match make(client, &subject, &body).await {
         Ok(info) => Ok(info),
-        Err(error) if error.err_code().is_some_and(|code| taken.contains(&code)) => {
-            let subject = format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name);
-            make(client, &subject, &Value::Null)
-                .await
-                .map_err(|error| refused("consumer", &spec.name, Problem::Look(error)))
-        }
+        Err(error) if error.err_code().is_some_and(|code| taken.contains(&code)) => look(
+            client,
+            &format!("CONSUMER.INFO.{}.{}", spec.stream, spec.name),
+        )
+        .await
+        .map_err(|error| refused("consumer", &spec.name, Problem::Look(error))),
         Err(error) => Err(refused("consumer", &spec.name, Problem::Create(error))),
     }
 }
