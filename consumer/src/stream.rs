@@ -115,7 +115,9 @@ impl ActionsStream {
         });
         let had: u64 = counts.sum();
         let subject = format!("STREAM.INFO.{}", self.name);
-        let info = api::ask(&self.client, &subject, &Value::Null).await?;
+        // With a body, as no job asks it.
+        let body = json!({"deleted_details": false});
+        let info = api::ask(&self.client, &subject, &body).await?;
         let stored = info["state"]["messages"].as_u64().unwrap_or(0);
         Ok(stored.saturating_sub(had))
     }

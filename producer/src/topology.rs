@@ -384,11 +384,13 @@ async fn look_at_streams(
     there.and(infos)
 }
 
-/// What the server says of a stream; `None` where there is none.
+/// What the server says of a stream; `None` where there is none. Who watches the wire can tell it from
+/// what a job asks of the work queue: that has no body.
 async fn stream_info(client: &Client, name: &str) -> Result<Option<Value>, TopologyError> {
+    let body = json!({ "deleted_details": false });
     there(
         name,
-        ask(client, &format!("STREAM.INFO.{name}"), &Value::Null).await,
+        ask(client, &format!("STREAM.INFO.{name}"), &body).await,
     )
 }
 

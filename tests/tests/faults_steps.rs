@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use backstack_tests::matrix::{ACK_WAIT, Lane, Place, SCRIPTS, Script, Successor};
 use futures_util::future::join_all;
+use futures_util::{StreamExt, stream};
 
 /// How many jobs stand at their places when a worker is hit; few enough that one successor has them
 /// all done in time.
@@ -27,15 +28,15 @@ fn rounds(places: &[Place]) -> impl Iterator<Item = (String, &[Place])> {
     rounds.map(|(number, places)| (format!("round-{number}"), places))
 }
 
-/// Does something in a lane for each of the actions that are hit by all faults.
+/// Does something in a lane for each of the actions that are hit by all faults, two at a time.
 async fn in_lanes<F: Future<Output = ()>>(round: impl Fn(Lane) -> F) {
     let all = std::env::var("BACKSTACK_FAULTS").is_ok_and(|wanted| wanted == "all");
     let has_all_steps = ["restack_repo", "register_existing_branch"];
-    for script in SCRIPTS {
-        if all || has_all_steps.contains(&script.action) {
-            round(Lane::start(script).await).await;
-        }
-    }
+    let hit = SCRIPTS.into_iter();
+    let hit = hit.filter(|script| all || has_all_steps.contains(&script.action));
+    let round = &round;
+    let in_lane = |script| async move { round(Lane::start(script).await).await };
+    stream::iter(hit).for_each_concurrent(2, in_lane).await;
 }
 
 async fn killed_at_every_step(action: &str) {

@@ -69,7 +69,8 @@ impl Names {
             let filter = body["next_by_subj"].as_str()?;
             Some(filter.split('.').nth(3)?.to_owned())
         };
-        if asked == format!("STREAM.INFO.{actions}") {
+        // Who looks after the queue itself asks with a body.
+        if asked == format!("STREAM.INFO.{actions}") && payload.is_empty() {
             return operation(None, "read newest sequence");
         }
         if asked == format!("DIRECT.GET.{actions}") {
@@ -270,6 +271,10 @@ mod tests {
                 "{}",
             ),
             ("$JS.API.CONSUMER.CREATE.KV_backstack_jobs", "{}"),
+            (
+                "$JS.API.STREAM.INFO.BACKSTACK_ACTIONS",
+                r#"{"deleted_details": false}"#,
+            ),
             (
                 "$KV.backstack_jobs.web.id",
                 r#"{"status": "running", "progress": {"step": "plan"}}"#,
