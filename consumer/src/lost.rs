@@ -43,9 +43,9 @@ enum NoAnswer {
 /// Running jobs without a message: the revision of each one's row, and since when it is the same.
 type Orphans = HashMap<String, (u64, Instant)>;
 
-/// Looks for lost jobs every ten ack waits, until the worker drains.
+/// Looks for lost jobs every five ack waits, until the worker drains.
 pub async fn watch_for_lost_jobs(runner: Arc<Runner>) {
-    let pause = (runner.limits.ack_wait * 10).max(Duration::from_secs(10));
+    let pause = (runner.limits.ack_wait * 5).max(Duration::from_secs(5));
     let mut orphans = Orphans::new();
     loop {
         tokio::select! {

@@ -111,7 +111,7 @@ pub async fn watch_for_unreadable(
     let generation = runner.guard.generation();
     let (mut floor, mut of, mut screen) = (1, generation.now(), None);
     let mut stranded_before = false;
-    let look_again = (runner.limits.ack_wait * 10).max(Duration::from_secs(10));
+    let look_again = (runner.limits.ack_wait * 5).max(Duration::from_secs(5));
     loop {
         let seen = *connections.borrow_and_update();
         // In a stream that was made anew, nothing was looked at yet.
