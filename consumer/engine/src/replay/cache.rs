@@ -6,7 +6,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use backstack_schemas::ObjectId;
 
 use super::tree::Tree;
 
@@ -61,32 +63,37 @@ impl<K: Eq + Hash, V: Clone + Weighed> Cache<K, V> {
     }
 }
 
-/// A cache of all threads; clones share it.
-pub(super) struct SharedCache<K, V>(Arc<Mutex<Cache<K, V>>>);
+/// How many parts a shared cache has, each with a lock of its own.
+const PARTS: usize = 16;
 
-impl<K, V> Clone for SharedCache<K, V> {
+/// Objects by id, for all threads; clones share them.
+pub(super) struct SharedCache<V>(Arc<[Mutex<Cache<ObjectId, V>>; PARTS]>);
+
+impl<V> Clone for SharedCache<V> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<K: Eq + Hash, V: Clone + Weighed> SharedCache<K, V> {
-    /// As [`Cache::new`].
+impl<V: Clone + Weighed> SharedCache<V> {
+    /// An empty one. Each part holds its share of `limit` bytes and the last value that came.
     pub fn new(limit: usize) -> Self {
-        Self(Arc::new(Mutex::new(Cache::new(limit))))
+        let part = |_| Mutex::new(Cache::new(limit / PARTS));
+        Self(Arc::new(std::array::from_fn(part)))
     }
 
-    pub fn get(&self, key: &K) -> Option<V> {
+    pub fn get(&self, id: &ObjectId) -> Option<V> {
+        self.part(id).get(id)
+    }
+
+    pub fn insert(&self, id: ObjectId, value: V) {
+        self.part(&id).insert(id, value);
+    }
+
+    fn part(&self, id: &ObjectId) -> MutexGuard<'_, Cache<ObjectId, V>> {
+        let at = usize::from(id.as_bytes()[0]) % PARTS;
         // A thread that panicked in here left whole values behind.
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .get(key)
-    }
-
-    pub fn insert(&self, key: K, value: V) {
-        let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        cache.insert(key, value);
+        self.0[at].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -96,7 +103,7 @@ mod tests {
 
     #[test]
     fn values_are_forgotten_before_they_take_all_memory() {
-        let cache = SharedCache::new(1_000);
+        let mut cache = Cache::new(1_000);
         let mut raw = b"100644 ".to_vec();
         raw.extend(vec![b'n'; 250]);
         raw.extend([0; 21]);
@@ -112,5 +119,21 @@ mod tests {
             cache.insert(5, Arc::clone(&tree));
         }
         assert!(cache.get(&4).is_some() && cache.get(&5).is_some());
+    }
+
+    #[test]
+    fn what_is_shared_is_found_in_every_part() {
+        let cache = SharedCache::new(1_000);
+        let other = cache.clone();
+        for byte in 0..=u8::MAX {
+            other.insert(ObjectId::from_bytes([byte; 20]), Arc::new(Tree::default()));
+        }
+        let known = |byte| cache.get(&ObjectId::from_bytes([byte; 20])).is_some();
+        assert!((0..=u8::MAX).all(known));
+        assert!(
+            cache
+                .get(&ObjectId::from_bytes([1, 2].repeat(10).try_into().unwrap()))
+                .is_none()
+        );
     }
 }

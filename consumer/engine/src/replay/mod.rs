@@ -62,9 +62,10 @@ mod tree_changes;
 mod xdiff;
 mod zlib;
 
+use std::convert::Infallible;
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, mpsc};
 use std::thread;
 
 use backstack_schemas::outcome::{Conflict, DropReason, DroppedCommit, SkipReason, Skipped};
@@ -198,11 +199,31 @@ pub fn replay(
     if threads > 0 {
         thread::scope(|scope| {
             let end = EndOnDrop(&work.paces);
+            let (starting, started) = mpsc::channel::<Infallible>();
             // Where a core is left, there is a thread for each stack.
             let ahead: Vec<_> = (0..long.min(cores - threads))
-                .map(|stack| scope.spawn(move || ahead(stack)))
+                .map(|stack| (stack, starting.clone()))
+                .map(|(stack, starting)| {
+                    scope.spawn(move || {
+                        drop(starting);
+                        ahead(stack)
+                    })
+                })
                 .collect();
-            let others: Vec<_> = (1..threads).map(|_| scope.spawn(run_in_span)).collect();
+            let others: Vec<_> = (1..threads)
+                .map(|_| starting.clone())
+                .map(|starting| {
+                    scope.spawn(move || {
+                        drop(starting);
+                        run_in_span()
+                    })
+                })
+                .collect();
+            // Linux may leave a new thread behind the one that made it, on its core, for milliseconds,
+            // though another core is idle. It looks for one for a thread that wakes up: so this one sleeps
+            // until the others run.
+            drop(starting);
+            let _ = started.recv();
             // All are waited for; the first error in order is told.
             let result = others
                 .into_iter()

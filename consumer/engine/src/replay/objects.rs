@@ -118,10 +118,10 @@ pub(super) struct Shared {
     packs: SharedPacks,
     trees: Trees,
     /// Files and commits.
-    contents: SharedCache<ObjectId, Object>,
+    contents: SharedCache<Object>,
 }
 
-type Trees = SharedCache<ObjectId, Arc<Tree>>;
+type Trees = SharedCache<Arc<Tree>>;
 
 impl Default for Shared {
     fn default() -> Self {

@@ -26,39 +26,54 @@ const DEPTH: usize = 64;
 /// How far a stack's replay has come.
 #[derive(Default)]
 pub(super) struct Pace {
-    /// Commits begun.
-    begun: Mutex<usize>,
+    progress: Mutex<Progress>,
     moved: Condvar,
+}
+
+#[derive(Default)]
+struct Progress {
+    /// Commits begun.
+    begun: usize,
+    /// Whether somebody waits for more: waking nobody is a system call, too.
+    awaited: bool,
 }
 
 impl Pace {
     /// The replay begins the next commit.
     pub fn next(&self) {
-        let mut begun = self.begun();
-        *begun = begun.saturating_add(1);
-        self.moved.notify_all();
+        self.move_to(|begun| begun.saturating_add(1));
     }
 
     /// There is nothing left to read for.
     pub fn end(&self) {
-        *self.begun() = usize::MAX;
-        self.moved.notify_all();
+        self.move_to(|_| usize::MAX);
     }
 
     /// Whether the replay has begun the commit of that number, counted from 1.
     fn has_begun(&self, commit: usize) -> bool {
-        *self.begun() >= commit
+        self.progress().begun >= commit
     }
 
     /// Waits until the commit of that number is near.
     fn wait_for(&self, commit: usize) {
-        let far = |begun: &mut usize| begun.saturating_add(LEAD) < commit;
-        drop(self.moved.wait_while(self.begun(), far));
+        let far = |progress: &mut Progress| {
+            progress.awaited = progress.begun.saturating_add(LEAD) < commit;
+            progress.awaited
+        };
+        drop(self.moved.wait_while(self.progress(), far));
     }
 
-    fn begun(&self) -> MutexGuard<'_, usize> {
-        // A number is whole whoever panicked.
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    fn move_to(&self, to: impl Fn(usize) -> usize) {
+        let mut progress = self.progress();
+        progress.begun = to(progress.begun);
+        if progress.awaited {
+            self.moved.notify_all();
+        }
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        // Whoever panicked, these are whole.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
