@@ -98,6 +98,8 @@ async fn measure_queue() {
     let worker = start_worker(&world);
     register(&world, &remotes).await;
     publish_to_running(&world, &client).await;
+    // What was accepted for a repository that is not there has to end first.
+    world.queue_empty().await;
     idle(&worker).await;
     stop(worker).await;
     throughput(&world, &client).await;
