@@ -27,7 +27,7 @@
 //! | what did an action do to one stack? | [`scene`] |
 //! | how are jobs and rows written for comparing? | [`shown`] |
 //! | how are the real programs run? | [`program`] |
-//! | how does a test act in the middle of a job? | [`gate`], [`wire`], [`git_stops`] |
+//! | how does a test act in the middle of a job? | [`midway`], [`gate`], [`wire`], [`git_stops`] |
 //! | what happens at every step of every action? | [`matrix`] |
 //! | did all that happened keep what is promised? | [`history`], [`ref_log`] |
 //! | what does a worker say over HTTP? | [`listening`] |
@@ -46,6 +46,7 @@ pub mod http;
 pub mod link;
 pub mod listening;
 pub mod matrix;
+pub mod midway;
 pub mod program;
 pub mod raw_nats;
 pub mod ref_log;
@@ -63,6 +64,7 @@ pub use git_stops::GitStops;
 pub use history::{History, Recorder};
 pub use http::HttpServer;
 pub use link::{Fault, Link};
+pub use midway::Midway;
 pub use program::{Output, Program, Worker};
 pub use ref_log::RefLog;
 pub use remote::Remote;

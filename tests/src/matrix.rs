@@ -132,6 +132,10 @@ impl Lane {
         let ended = replicas.iter().map(|it| self.world.ended(&it.repo, it.job));
         join_all(ended).await;
         let undisturbed = since.elapsed();
+        eprintln!(
+            "{name}: {count} jobs were done {:?} late; undisturbed ones take {undisturbed:?}",
+            took - lawful - DONE_WITHIN
+        );
         assert!(
             took < lawful + undisturbed * TIMES_UNDISTURBED,
             "{name}: {count} jobs were done after {took:?}, but {count} that nothing had happened to in \

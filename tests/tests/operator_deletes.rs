@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 use backstack_producer::topology::{check, ensure};
 use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
-use backstack_tests::gate::Arrived;
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Gate, Remote, Worker, World};
+use backstack_tests::{Midway, Worker, World};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
@@ -18,38 +17,6 @@ const QUEUE: &str = "BACKSTACK_ACTIONS";
 
 /// How soon what was deleted has to be told.
 const TOLD_WITHIN: Duration = Duration::from_secs(5);
-
-/// A restack of `a` that stands before its push, at a gate.
-struct Midway {
-    remote: Remote,
-    gate: Gate,
-    job: JobId,
-    arrived: Arrived,
-}
-
-impl Midway {
-    async fn reach(world: &World) -> Self {
-        let remote = world.repo("web").await;
-        remote.stack("main <- a: a1");
-        world.register("web", &["a"]).await;
-        remote.commit("main", &[("m1", "m1\n")], "m1");
-        let gate = Gate::close(&remote);
-        let job = world.publish("web", "restack_repo", "").await;
-        let arrived = gate.arrived().await;
-        Self {
-            remote,
-            gate,
-            job,
-            arrived,
-        }
-    }
-
-    fn release(self) -> (Remote, Gate, JobId) {
-        self.gate.release();
-        drop(self.arrived);
-        (self.remote, self.gate, self.job)
-    }
-}
 
 fn assert_completed(job: &Job) {
     assert_eq!(job.status, JobStatus::Completed, "{job:#?}");

@@ -6,50 +6,15 @@
 
 use std::time::{Duration, Instant};
 
-use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
-use backstack_tests::gate::Arrived;
+use backstack_schemas::{ErrorCode, Job, JobStatus};
 use backstack_tests::rows::DEADLINE;
-use backstack_tests::{Gate, Remote, Worker, World};
+use backstack_tests::{Gate, Midway, Remote, Worker, World};
 use serde_json::json;
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 
 /// How long after a worker's death its job may take to be done by another.
 const TAKEN_OVER_WITHIN: Duration = ACK_WAIT.saturating_add(Duration::from_secs(3));
-
-/// A restack of `a` that stands before its push, at a gate.
-struct Midway {
-    remote: Remote,
-    gate: Gate,
-    job: JobId,
-    arrived: Arrived,
-}
-
-impl Midway {
-    /// Tracks `a`, moves trunk on, and restacks up to the push.
-    async fn reach(world: &World) -> Self {
-        let remote = world.repo("web").await;
-        remote.stack("main <- a: a1");
-        world.register("web", &["a"]).await;
-        remote.commit("main", &[("m1", "m1\n")], "m1");
-        let gate = Gate::close(&remote);
-        let job = world.publish("web", "restack_repo", "").await;
-        let arrived = gate.arrived().await;
-        Self {
-            remote,
-            gate,
-            job,
-            arrived,
-        }
-    }
-
-    /// Lets the push through, and all that come after it.
-    fn release(self) -> (Remote, Gate, JobId) {
-        self.gate.release();
-        drop(self.arrived);
-        (self.remote, self.gate, self.job)
-    }
-}
 
 /// The restack is on the remote, by a single move of the ref.
 fn assert_one_effect(remote: &Remote, gate: &Gate) {
