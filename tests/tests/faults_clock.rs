@@ -39,6 +39,7 @@ async fn worker_off_by(world: &World, shim: &ClockShim, seconds: i64) -> Worker 
     let git = format!("--git={}", git.display());
     let worker = Worker::launch_through(world, &[], &state, &[&git], &variables);
     worker.ready(world).await;
+    worker.said("ready for work").await;
     let said = worker.program().stderr();
     let logged = said.split_whitespace().next().unwrap_or_default();
     let logged: Timestamp = serde_json::from_value(logged.into()).expect("a log line's time");

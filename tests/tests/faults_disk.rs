@@ -296,7 +296,7 @@ async fn a_job_that_runs_out_of_room_for_its_row_ends_when_there_is_room() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // Longer than the ack wait: whoever does not hold the message loses it in this time.
-    said(&worker, "could not be reached; trying again").await;
+    worker.said("could not be reached; trying again").await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let row = world.job("web", job).await.expect("a row");
     assert!(!row.status.is_terminal(), "{row:#?}");
@@ -311,14 +311,6 @@ async fn a_job_that_runs_out_of_room_for_its_row_ends_when_there_is_room() {
     let next = world.run("web", "restack_repo", "").await;
     assert_completed(&next);
     world.queue_empty().await;
-}
-
-async fn said(worker: &Worker, what: &str) {
-    let until = Instant::now() + DEADLINE;
-    while !worker.program().stderr().contains(what) {
-        assert!(Instant::now() < until, "the worker never said {what:?}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
 }
 
 /// The server's own disk is full: what it acknowledged is there when it runs again with more room, and

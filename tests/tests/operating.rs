@@ -267,8 +267,10 @@ async fn what_happened_is_counted_and_measured() {
 const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN: &str = "00f067aa0ba902b7";
 
-/// Log lines about jobs of a worker that logs JSON: message and span.
-fn lines(worker: &Worker) -> Vec<(String, Value)> {
+/// Log lines about jobs of a worker that logs JSON, once one has ended: message and span. Clients may
+/// know of the end before the worker says so.
+async fn lines(worker: &Worker) -> Vec<(String, Value)> {
+    worker.said("\"ended\"").await;
     let said = worker.program().stderr();
     let lines = said.lines().map(|line| {
         let line: Value =
@@ -303,7 +305,7 @@ async fn every_log_line_of_a_job_says_which_attempt_of_which_job_and_which_trace
     assert_eq!(ended.status, JobStatus::Completed, "{ended:#?}");
     world.queue_empty().await;
 
-    let lines = lines(&worker);
+    let lines = lines(&worker).await;
     for message in ["runs", "git", "ended"] {
         assert!(
             lines.iter().any(|(said, _)| said == message),
@@ -343,7 +345,7 @@ async fn a_trace_that_is_none_is_ignored() {
         .await;
     sent.expect("an acknowledgement");
     world.queue_empty().await;
-    let lines = lines(&worker);
+    let lines = lines(&worker).await;
     assert!(lines.iter().any(|(said, _)| said == "ended"), "{lines:#?}");
     assert!(
         lines.iter().all(|(_, span)| span["trace_id"].is_null()),
@@ -361,7 +363,7 @@ async fn the_command_and_the_dead_letters_carry_a_trace_along() {
     let command = Program::start_with(&world, "backstack", &["sync", "web", "--wait"], &variables);
     let output = command.output().await;
     assert_eq!(output.code, 0, "{}", output.stderr);
-    let lines = lines(&worker);
+    let lines = lines(&worker).await;
     let ended = lines
         .iter()
         .find(|(said, _)| said == "ended")

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use backstack_producer::topology::{check, ensure};
 use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
-use backstack_tests::rows::DEADLINE;
 use backstack_tests::{Midway, Worker, World};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
@@ -51,15 +50,6 @@ async fn sequence(world: &World, job: JobId) -> u64 {
     job.await.sequence.expect("a sequence")
 }
 
-/// Waits until a worker has said something.
-async fn said(worker: &Worker, what: &str) {
-    let until = Instant::now() + DEADLINE;
-    while !worker.program().stderr().contains(what) {
-        assert!(Instant::now() < until, "the worker never said {what:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 #[tokio::test]
 async fn consumers_that_are_deleted_are_made_again_and_nothing_is_lost() {
     let world = World::with_ack_wait(ACK_WAIT).await;
@@ -71,7 +61,9 @@ async fn consumers_that_are_deleted_are_made_again_and_nothing_is_lost() {
         ask(&world, &what, Value::Null).await;
     }
     let since = Instant::now();
-    said(&worker, "somebody deleted consumers of the work queue").await;
+    worker
+        .said("somebody deleted consumers of the work queue")
+        .await;
     assert!(since.elapsed() < TOLD_WITHIN, "{:?}", since.elapsed());
     worker.ready(&world).await;
     let report = check(world.client(), world.topology())
@@ -200,7 +192,7 @@ async fn the_rows_of_a_queued_and_of_a_running_job_may_be_deleted() {
     let jobs = world.bucket(Bucket::Jobs).await;
     jobs.purge(key(queued)).await.expect("to delete it");
     jobs.purge(key(midway.job)).await.expect("to delete it");
-    said(&worker, "without a trace").await;
+    worker.said("without a trace").await;
     let (remote, gate, job) = midway.release();
     for job in [job, queued] {
         assert_eq!(
@@ -242,7 +234,7 @@ async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_th
         problem.contains(&format!("the stream {QUEUE} is missing")),
         "{problem}"
     );
-    said(&worker, "nats stream restore").await;
+    worker.said("nats stream restore").await;
     assert!(
         !worker.program().stderr().contains("jobs were lost"),
         "it may be restored"
@@ -257,7 +249,9 @@ async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_th
     let other = world.repo("api").await;
     other.stack("main <- b: b1");
     let elsewhere = world.publish("api", "sync_repo", "").await;
-    said(&worker, "the work queue was deleted and made anew").await;
+    worker
+        .said("the work queue was deleted and made anew")
+        .await;
     worker
         .readyz_when("ready", |answer| answer.status == 200)
         .await;
@@ -286,9 +280,11 @@ async fn what_cannot_be_read_is_found_in_a_queue_that_was_made_anew_too() {
     let _remote = world.repo("web").await;
     assert_completed(&world.run("web", "sync_repo", "").await);
     delete_stream(&world, QUEUE).await;
-    said(&worker, "is missing").await;
+    worker.said("is missing").await;
     make_missing(&world).await;
-    said(&worker, "the work queue was deleted and made anew").await;
+    worker
+        .said("the work queue was deleted and made anew")
+        .await;
     // It has the sequence of the first one, and is another letter all the same.
     publish_unreadable(&world, "other").await;
     world.queue_empty().await;
@@ -408,7 +404,7 @@ async fn a_setting_that_is_changed_is_told_and_left_alone() {
         worker.metric("backstack_topology_problems").await,
         Some(1.0)
     );
-    said(&worker, line).await;
+    worker.said(line).await;
     let _remote = world.repo("web").await;
     assert_completed(&world.run("web", "sync_repo", "").await);
 }

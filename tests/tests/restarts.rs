@@ -31,15 +31,6 @@ fn assert_completed(job: &Job, attempt: u32, run: u64) {
     assert_eq!((job.attempt, job.run), (attempt, run), "{job:#?}");
 }
 
-/// Waits until a worker has said something.
-async fn said(worker: &Worker, what: &str) {
-    let until = Instant::now() + DEADLINE;
-    while !worker.program().stderr().contains(what) {
-        assert!(Instant::now() < until, "the worker never said {what:?}");
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-}
-
 fn is_by(job: &Job, worker: &Worker) -> bool {
     let part = format!("/{}/", worker.pid());
     job.worker
@@ -119,7 +110,7 @@ async fn a_drain_lets_what_runs_finish_and_hands_back_what_waits() {
     }
     let staying = Worker::start(&world, &[]).await;
     leaving.program().process().terminate();
-    said(&leaving, "draining").await;
+    leaving.said("draining").await;
     let running = world.job("web", midway.job).await.expect("a row");
     assert_eq!(running.status, JobStatus::Running, "{running:#?}");
     let (remote, gate, job) = midway.release();
@@ -206,7 +197,7 @@ async fn a_second_signal_ends_at_once() {
     let leaving = Worker::start(&world, &["--drain-timeout=1h"]).await;
     let midway = Midway::reach(&world).await;
     leaving.program().process().terminate();
-    said(&leaving, "draining").await;
+    leaving.said("draining").await;
     let since = Instant::now();
     leaving.program().process().interrupt();
     let output = leaving.program().output().await;
@@ -232,7 +223,7 @@ async fn a_drain_ends_though_nats_is_gone() {
         world.publish("web", "sync_repo", "").await;
     }
     world.server().kill9().await;
-    said(&leaving, "lost").await;
+    leaving.said("lost").await;
     let since = Instant::now();
     leaving.program().process().terminate();
     let output = leaving.program().output().await;
@@ -287,7 +278,7 @@ async fn a_job_that_outlives_its_message_has_one_effect() {
     let midway = Midway::reach(&world).await;
     world.server().kill9().await;
     let (remote, gate, job) = midway.release();
-    said(&worker, "without a trace").await;
+    worker.said("without a trace").await;
     world.server().restart().await.expect("a server");
     let ended = world.ended("web", job).await;
     assert_completed(&ended, 2, 2);
@@ -306,7 +297,7 @@ async fn a_suspended_worker_does_not_disturb_its_successor() {
         .job_when("web", midway.job, "taken over", |job| job.run == 2)
         .await;
     suspended.resume();
-    said(&suspended, "without a trace").await;
+    suspended.said("without a trace").await;
     let (remote, gate, job) = midway.release();
     let ended = world.ended("web", job).await;
     assert_completed(&ended, 2, 2);
