@@ -79,6 +79,15 @@ impl RawNats {
         answer
     }
 
+    /// Publishes over a connection of its own; JetStream has to store it.
+    pub async fn store(world: &World, subject: &[u8], header: &[u8], payload: &[u8]) {
+        let answer = Self::connect(world)
+            .await
+            .publish(subject, header, payload)
+            .await;
+        assert!(matches!(answer, Answer::Stored { .. }), "{answer:?}");
+    }
+
     async fn answer(&mut self) -> Option<Answer> {
         loop {
             let mut line = String::new();

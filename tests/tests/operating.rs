@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use async_nats::HeaderMap;
 use backstack_schemas::JobStatus;
 use backstack_tests::listening::get;
-use backstack_tests::{Gate, Program, Worker, World};
+use backstack_tests::{Midway, Program, Worker, World};
 use serde_json::Value;
 
 const LISTEN: &str = "--listen=127.0.0.1:0";
@@ -99,13 +99,7 @@ async fn without_nats_a_worker_lives_and_is_not_ready_until_it_is_back() {
 async fn a_worker_that_drains_is_not_ready_and_still_answers() {
     let world = World::start().await;
     let worker = Worker::start(&world, &[LISTEN]).await;
-    let remote = world.repo("web").await;
-    remote.stack("main <- a: a1");
-    world.register("web", &["a"]).await;
-    remote.commit("main", &[("m1", "m1\n")], "m1");
-    let gate = Gate::close(&remote);
-    let job = world.publish("web", "restack_repo", "").await;
-    let arrived = gate.arrived().await;
+    let midway = Midway::reach(&world).await;
     worker
         .readyz_when("ready", |answer| answer.status == 200)
         .await;
@@ -128,8 +122,7 @@ async fn a_worker_that_drains_is_not_ready_and_still_answers() {
     );
     assert_eq!(worker.get("/healthz").await.status, 200);
     assert_eq!(worker.metric("backstack_draining").await, Some(1.0));
-    gate.release();
-    drop(arrived);
+    let (_remote, _gate, job) = midway.release();
     let ended = world.ended("web", job).await;
     assert_eq!(ended.status, JobStatus::Completed, "{ended:#?}");
     assert_eq!(worker.program().output().await.code, 0);

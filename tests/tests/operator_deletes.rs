@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 use backstack_producer::topology::{check, ensure};
 use backstack_schemas::topology::{Bucket, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
+use backstack_tests::raw_nats::RawNats;
 use backstack_tests::{Midway, Worker, World};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
 
 const ACK_WAIT: Duration = Duration::from_secs(2);
 const LISTEN: &str = "--listen=127.0.0.1:0";
@@ -93,21 +93,9 @@ async fn a_job_whose_queued_message_is_deleted_ends_as_lost_and_its_neighbours_r
     let worker = Worker::start(&world, &[LISTEN]).await;
     let midway = Midway::reach(&world).await;
     let deleted = world.publish("web", "sync_repo", "").await;
-    world
-        .put_row(
-            Bucket::Jobs,
-            &key(deleted),
-            &queued_row(&world, deleted).await,
-        )
-        .await;
+    put_queued_row(&world, deleted).await;
     let next = world.publish("web", "restack_repo", "").await;
-    let sequence = sequence(&world, deleted).await;
-    ask(
-        &world,
-        &format!("STREAM.MSG.DELETE.{QUEUE}"),
-        json!({ "seq": sequence }),
-    )
-    .await;
+    delete_message(&world, deleted).await;
     assert_lost(&world.ended("web", deleted).await);
     assert_eq!(worker.metric("backstack_lost_jobs_total").await, Some(1.0));
     let (_, _, job) = midway.release();
@@ -120,11 +108,18 @@ fn key(job: JobId) -> String {
     job_key(&"web".parse().expect("a name"), job)
 }
 
-/// The row that a client makes of a message that it has just published, as the newest of the queue.
-async fn queued_row(world: &World, job: JobId) -> Value {
+/// Deletes a job's message from the queue.
+async fn delete_message(world: &World, job: JobId) {
+    let body = json!({ "seq": sequence(world, job).await });
+    ask(world, &format!("STREAM.MSG.DELETE.{QUEUE}"), body).await;
+}
+
+/// Writes the row that a client makes of a message that it has just published, as the newest of the
+/// queue.
+async fn put_queued_row(world: &World, job: JobId) {
     let info = ask(world, &format!("STREAM.INFO.{QUEUE}"), Value::Null).await;
     let at = info["ts"].as_str().expect("a time")[..23].to_owned() + "Z";
-    json!({
+    let row = json!({
         "job_id": job, "repo": "web", "action": "sync_repo",
         "branch": null, "parent": null, "base": null, "task_id": null, "retry_of": null,
         "requested_by": null, "status": "queued", "message": "Waiting for its turn", "progress": null,
@@ -133,7 +128,8 @@ async fn queued_row(world: &World, job: JobId) -> Value {
         "transitions": [{ "at": at, "status": "queued", "worker": null }],
         "created_at": at, "updated_at": at, "started_at": null, "finished_at": null,
         "result": null, "error": null,
-    })
+    });
+    world.put_row(Bucket::Jobs, &key(job), &row).await;
 }
 
 #[tokio::test]
@@ -141,13 +137,7 @@ async fn a_job_that_runs_goes_on_without_its_message() {
     let world = World::with_ack_wait(ACK_WAIT).await;
     let _worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
-    let sequence = sequence(&world, midway.job).await;
-    ask(
-        &world,
-        &format!("STREAM.MSG.DELETE.{QUEUE}"),
-        json!({ "seq": sequence }),
-    )
-    .await;
+    delete_message(&world, midway.job).await;
     // Longer than from one search for lost jobs to the next.
     tokio::time::sleep(ACK_WAIT * 11).await;
     let (remote, gate, job) = midway.release();
@@ -163,13 +153,7 @@ async fn a_job_whose_worker_died_and_whose_message_is_deleted_ends_as_lost() {
     let killed = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     killed.kill9().await;
-    let sequence = sequence(&world, midway.job).await;
-    ask(
-        &world,
-        &format!("STREAM.MSG.DELETE.{QUEUE}"),
-        json!({ "seq": sequence }),
-    )
-    .await;
+    delete_message(&world, midway.job).await;
     let _worker = Worker::start(&world, &["--action-timeout=1s"]).await;
     assert_lost(&world.ended("web", midway.job).await);
     midway.release();
@@ -182,13 +166,7 @@ async fn the_rows_of_a_queued_and_of_a_running_job_may_be_deleted() {
     let worker = Worker::start(&world, &[]).await;
     let midway = Midway::reach(&world).await;
     let queued = world.publish("web", "restack_repo", "").await;
-    world
-        .put_row(
-            Bucket::Jobs,
-            &key(queued),
-            &queued_row(&world, queued).await,
-        )
-        .await;
+    put_queued_row(&world, queued).await;
     let jobs = world.bucket(Bucket::Jobs).await;
     jobs.purge(key(queued)).await.expect("to delete it");
     jobs.purge(key(midway.job)).await.expect("to delete it");
@@ -213,13 +191,7 @@ async fn a_queue_that_is_deleted_and_made_anew_loses_what_it_held_and_nothing_th
     let midway = Midway::reach(&world).await;
     let held = sequence(&world, midway.job).await;
     let queued = world.publish("web", "sync_repo", "").await;
-    world
-        .put_row(
-            Bucket::Jobs,
-            &key(queued),
-            &queued_row(&world, queued).await,
-        )
-        .await;
+    put_queued_row(&world, queued).await;
 
     delete_stream(&world, QUEUE).await;
     let since = Instant::now();
@@ -299,24 +271,9 @@ async fn what_cannot_be_read_is_found_in_a_queue_that_was_made_anew_too() {
 
 /// A message with a header that is no text.
 async fn publish_unreadable(world: &World, payload: &str) {
-    let address = world.nats_url().trim_start_matches("nats://").to_owned();
-    let stream = tokio::net::TcpStream::connect(address).await;
-    let mut stream = BufReader::new(stream.expect("a connection"));
+    let subject = b"backstack.actions.web.sync_repo";
     let header = b"NATS/1.0\r\nA: \xff\r\n\r\n";
-    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\n".to_vec();
-    let (head, all) = (header.len(), header.len() + payload.len());
-    let line = format!("HPUB backstack.actions.web.sync_repo {head} {all}\r\n");
-    bytes.extend_from_slice(line.as_bytes());
-    bytes.extend_from_slice(header);
-    bytes.extend_from_slice(payload.as_bytes());
-    bytes.extend_from_slice(b"\r\nPING\r\n");
-    stream.write_all(&bytes).await.expect("a connection");
-    let mut line = String::new();
-    while line != "PONG\r\n" {
-        line.clear();
-        let read = stream.read_line(&mut line).await.expect("a connection");
-        assert!(read > 0 && !line.starts_with("-ERR"), "refused: {line}");
-    }
+    RawNats::store(world, subject, header, payload.as_bytes()).await;
 }
 
 /// The repository's row tells up to which sequence its branches are synced, in a stream that is no more.

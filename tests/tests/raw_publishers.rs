@@ -6,6 +6,7 @@ use std::time::Duration;
 use async_nats::HeaderMap;
 use backstack_schemas::topology::{Bucket, MAX_ACTION_BYTES, job_key};
 use backstack_schemas::{ErrorCode, Job, JobId, JobStatus};
+use backstack_tests::raw_nats::RawNats;
 use backstack_tests::rows::DeadLetter;
 use backstack_tests::{Worker, World};
 use serde_json::{Value, json};
@@ -442,29 +443,6 @@ async fn headers_cannot_lead_into_another_repository() {
     world.queue_empty().await;
 }
 
-/// Sends what no client library would: header bytes as they are.
-async fn send_bytes(world: &World, subject: &[u8], header: &[u8], payload: &[u8]) {
-    use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
-    let url = world.nats_url();
-    let address = url.trim_start_matches("nats://");
-    let stream = tokio::net::TcpStream::connect(address).await;
-    let mut stream = BufReader::new(stream.expect("a connection"));
-    let mut bytes = b"CONNECT {\"verbose\":false,\"headers\":true}\r\nHPUB ".to_vec();
-    bytes.extend_from_slice(subject);
-    let (head, all) = (header.len(), header.len() + payload.len());
-    bytes.extend_from_slice(format!(" {head} {all}\r\n").as_bytes());
-    bytes.extend_from_slice(header);
-    bytes.extend_from_slice(payload);
-    bytes.extend_from_slice(b"\r\nPING\r\n");
-    stream.write_all(&bytes).await.expect("a connection");
-    let mut line = String::new();
-    while line != "PONG\r\n" {
-        line.clear();
-        let read = stream.read_line(&mut line).await.expect("a connection");
-        assert!(read > 0 && !line.starts_with("-ERR"), "refused: {line}");
-    }
-}
-
 #[tokio::test]
 async fn a_status_line_does_not_hide_a_message() {
     let (world, _remote) = unattended().await;
@@ -472,7 +450,7 @@ async fn a_status_line_does_not_hide_a_message() {
     for status in ["404 No Messages", "408 Request Timeout", "503", "100 Idle"] {
         let id = JobId::generate();
         let header = format!("NATS/1.0 {status}\r\nNats-Msg-Id: {id}\r\n\r\n");
-        send_bytes(&world, SYNC.as_bytes(), header.as_bytes(), b"").await;
+        RawNats::store(&world, SYNC.as_bytes(), header.as_bytes(), b"").await;
         let job = world.ended("web", id).await;
         assert_eq!(job.status, JobStatus::Completed, "{status}: {job:#?}");
         world.queue_empty().await;
@@ -492,14 +470,14 @@ async fn what_cannot_even_be_read_is_a_dead_letter() {
         b"\xff\xfe\r\n\r\n",
     ]
     .concat();
-    send_bytes(&world, SYNC.as_bytes(), &not_text, b"").await;
+    RawNats::store(&world, SYNC.as_bytes(), &not_text, b"").await;
     let row = world.ended("web", id).await;
     assert_invalid(&row, "headers are not UTF-8");
     assert_eq!(row.spec.action, "sync_repo");
     let no_header = b"NATS/1.0\r\nnonsense\r\n\r\n";
-    send_bytes(&world, SYNC.as_bytes(), no_header, b"{}").await;
+    RawNats::store(&world, SYNC.as_bytes(), no_header, b"{}").await;
     let no_subject = b"backstack.actions.w\xff.sync_repo";
-    send_bytes(&world, no_subject, b"NATS/1.0\r\n\r\n", b"").await;
+    RawNats::store(&world, no_subject, b"NATS/1.0\r\n\r\n", b"").await;
     let job = world.run("web", "sync_repo", "").await;
     assert_eq!(job.status, JobStatus::Completed, "{job:#?}");
     world.queue_empty().await;
@@ -524,7 +502,7 @@ async fn what_brings_the_client_library_down_is_a_dead_letter_too() {
     for header in ["X: a\rb", "X: a\r\n\rb"] {
         let id = JobId::generate();
         let block = format!("NATS/1.0\r\nNats-Msg-Id: {id}\r\n{header}\r\n\r\n");
-        send_bytes(&world, SYNC.as_bytes(), block.as_bytes(), b"").await;
+        RawNats::store(&world, SYNC.as_bytes(), block.as_bytes(), b"").await;
         let row = world.ended("web", id).await;
         assert_invalid(&row, "carriage return");
         let job = world.run("web", "sync_repo", "").await;
