@@ -4,15 +4,11 @@
 //! The real git does the work. What stands in front of it is a script that the worker is given as
 //! `--git`.
 
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
+use std::fs::File;
+use std::path::PathBuf;
 
-use crate::gate::{LOOK_AGAIN, NONBLOCK};
+use crate::named_pipe;
 use crate::program::write_script;
-use crate::rows::DEADLINE;
 
 /// The script. `$stops` is its directory.
 const SCRIPT: &str = r#"#!/bin/sh
@@ -86,8 +82,7 @@ impl GitStops {
             When::After => "after",
         };
         let pipe = self.dir.join(format!("{repo}-{command}-{when}"));
-        let made = Command::new("mkfifo").arg(&pipe).status();
-        assert!(made.expect("mkfifo").success(), "no named pipe");
+        named_pipe::make(&pipe);
         GitStop { pipe }
     }
 
@@ -106,39 +101,12 @@ impl GitStop {
     /// Waits until the command stands still.
     pub async fn reached(&self) -> Halted {
         Halted {
-            _writer: reader_of(&self.pipe).await,
+            _writer: named_pipe::reader_of(&self.pipe).await,
         }
     }
 
     /// Lets the command, and all later ones, go on.
     pub fn release(&self) {
-        // Who has not been let in yet finds a writer that is gone at once.
-        let passer = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .custom_flags(NONBLOCK)
-            .open(&self.pipe);
-        let _ = std::fs::remove_file(&self.pipe);
-        drop(passer);
-    }
-}
-
-/// Opens a named pipe for writing once somebody reads from it.
-async fn reader_of(pipe: &Path) -> File {
-    let until = Instant::now() + DEADLINE;
-    loop {
-        let opened = OpenOptions::new()
-            .write(true)
-            .custom_flags(NONBLOCK)
-            .open(pipe);
-        match opened {
-            Ok(writer) => return writer,
-            Err(error) => assert!(
-                Instant::now() < until,
-                "nobody has come to {}: {error}",
-                pipe.display()
-            ),
-        }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        named_pipe::remove(&self.pipe);
     }
 }

@@ -47,6 +47,7 @@ pub mod link;
 pub mod listening;
 pub mod matrix;
 pub mod midway;
+mod named_pipe;
 pub mod program;
 pub mod raw_nats;
 pub mod ref_log;

@@ -3,7 +3,8 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::gate::{LOOK_AGAIN, quoted};
+use crate::gate::quoted;
+use crate::named_pipe::LOOK_AGAIN;
 use crate::remote::Remote;
 use crate::rows::DEADLINE;
 
